@@ -1,0 +1,1 @@
+//! Pods joining and leaving the mesh on this node.

@@ -1,0 +1,4 @@
+//! Pods joining and leaving, certificates being signed.
+
+pub mod authority;
+pub mod enroll;

@@ -1,0 +1,6 @@
+//! One foreign library each; none imports another.
+
+pub mod admin;
+pub mod certs;
+pub mod redirect;
+pub mod tunnel;

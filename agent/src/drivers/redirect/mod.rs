@@ -1,0 +1,1 @@
+//! The eBPF programs that hand sockets to the agent (aya).

@@ -1,0 +1,1 @@
+//! HBONE: TCP streams in HTTP/2 CONNECT (h2).

@@ -1,0 +1,1 @@
+//! A way to reach a service or a workload.

@@ -1,0 +1,111 @@
+//! The mesh as it is at one moment: an immutable snapshot with the look-ups of the data path.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::service::{Service, ServicePort};
+use super::workload::{ObjectName, Workload};
+
+/// Everything known of the mesh, indexed. Built by one writer, shared behind an `Arc`.
+#[derive(Debug, Default)]
+pub struct MeshView {
+    workloads: HashMap<ObjectName, Arc<Workload>>,
+    by_ip: HashMap<IpAddr, Arc<Workload>>,
+    services: HashMap<ObjectName, Arc<Service>>,
+    by_vip: HashMap<IpAddr, Arc<Service>>,
+    headless: HashMap<SocketAddr, Arc<Service>>,
+}
+
+/// What an address that a client asked for stands for.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// A port of a service.
+    Service(Arc<Service>, Arc<ServicePort>),
+    /// A service's address, but a port that it does not have.
+    UnknownPort(Arc<Service>),
+    /// A pod's own address; with the headless service that the address belongs to, if there is just one.
+    Workload(Arc<Workload>, Option<Arc<Service>>),
+    /// Nothing of the mesh's state.
+    External,
+}
+
+impl MeshView {
+    /// Indexes the given objects. Pods on the host network are not indexed by address: theirs is the node's.
+    /// Where two pods claim one address, the enrolled one wins, then the one that sorts first.
+    #[must_use]
+    pub fn new(workloads: impl IntoIterator<Item = Workload>, services: impl IntoIterator<Item = Service>) -> Self {
+        let mut view = Self::default();
+        for workload in workloads {
+            view.add_workload(Arc::new(workload));
+        }
+        let mut services: Vec<_> = services.into_iter().map(Arc::new).collect();
+        services.sort_by(|a, b| a.name.cmp(&b.name));
+        for service in services {
+            view.add_service(service);
+        }
+        view
+    }
+
+    /// What `address` stands for.
+    #[must_use]
+    pub fn destination(&self, address: SocketAddr) -> Destination {
+        if let Some(service) = self.by_vip.get(&address.ip()) {
+            return match service.port(address.port()) {
+                Some(port) => Destination::Service(Arc::clone(service), Arc::clone(port)),
+                None => Destination::UnknownPort(Arc::clone(service)),
+            };
+        }
+        match self.by_ip.get(&address.ip()) {
+            Some(workload) => Destination::Workload(Arc::clone(workload), self.headless.get(&address).cloned()),
+            None => Destination::External,
+        }
+    }
+
+    /// The pod that owns an address.
+    #[must_use]
+    pub fn workload_at(&self, ip: IpAddr) -> Option<&Arc<Workload>> {
+        self.by_ip.get(&ip)
+    }
+
+    /// A pod by namespace and name.
+    #[must_use]
+    pub fn workload(&self, pod: &ObjectName) -> Option<&Arc<Workload>> {
+        self.workloads.get(pod)
+    }
+
+    /// All pods, in no order.
+    pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.workloads.values()
+    }
+
+    /// All services, in no order.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    fn add_workload(&mut self, workload: Arc<Workload>) {
+        let rank = |w: &Workload| (!w.is_enrolled(), w.pod.clone());
+        if !workload.host_network {
+            for ip in &workload.ips {
+                let slot = self.by_ip.entry(*ip).or_insert_with(|| Arc::clone(&workload));
+                if rank(&workload) < rank(slot) {
+                    *slot = Arc::clone(&workload);
+                }
+            }
+        }
+        self.workloads.insert(workload.pod.clone(), workload);
+    }
+
+    fn add_service(&mut self, service: Arc<Service>) {
+        for vip in &service.vips {
+            self.by_vip.entry(*vip).or_insert_with(|| Arc::clone(&service));
+        }
+        if service.vips.is_empty() {
+            for endpoint in service.ports.iter().flat_map(|p| &p.endpoints) {
+                self.headless.entry(endpoint.address).or_insert_with(|| Arc::clone(&service));
+            }
+        }
+        self.services.insert(service.name.clone(), service);
+    }
+}

@@ -1,0 +1,1 @@
+//! From flags to the `Config` of each module.

@@ -1,0 +1,75 @@
+//! Network namespaces: hold one, act inside one, tell them apart.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::sched::{CloneFlags, setns};
+
+use super::socket;
+
+/// The number by which the kernel, and so the eBPF programs, tell network namespaces apart. Never reused while the machine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NetnsCookie(pub u64);
+
+/// An open network namespace. The namespace lives at least as long as this.
+#[derive(Debug)]
+pub struct Netns {
+    fd: OwnedFd,
+    home: OwnedFd,
+    cookie: NetnsCookie,
+}
+
+impl Netns {
+    /// Opens the namespace that is mounted at `path` (`/run/netns/NAME`, `/proc/PID/ns/net`).
+    ///
+    /// # Errors
+    /// When the path cannot be opened, is no network namespace, or the process may not enter it (`CAP_SYS_ADMIN`).
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let fd = File::open(path)?.into();
+        let home = File::open("/proc/thread-self/ns/net")?.into();
+        let mut netns = Self { fd, home, cookie: NetnsCookie(0) };
+        netns.cookie = netns.run(socket::netns_cookie)??;
+        Ok(netns)
+    }
+
+    /// The namespace's cookie.
+    #[must_use]
+    pub fn cookie(&self) -> NetnsCookie {
+        self.cookie
+    }
+
+    /// Runs `action` with the calling thread inside this namespace; sockets made there stay in it.
+    ///
+    /// The process ends at once if the thread cannot go back: a thread in the wrong namespace would send one pod's traffic
+    /// from another.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered; `action` did not run then.
+    pub fn run<T>(&self, action: impl FnOnce() -> T) -> io::Result<T> {
+        setns(&self.fd, CloneFlags::CLONE_NEWNET)?;
+        let back = Return(&self.home);
+        let result = action();
+        drop(back);
+        Ok(result)
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Takes the thread home, also when the action panics.
+struct Return<'a>(&'a OwnedFd);
+
+impl Drop for Return<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = setns(self.0, CloneFlags::CLONE_NEWNET) {
+            tracing::error!(%error, "cannot leave a pod's network namespace; ending");
+            std::process::abort();
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! One TCP connection, from the capture to its last byte.

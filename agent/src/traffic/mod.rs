@@ -1,0 +1,3 @@
+//! What one connection goes through.
+
+pub mod l4;

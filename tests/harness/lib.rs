@@ -1,0 +1,1 @@
+//! Nodes, pods, traffic and captures for tests.

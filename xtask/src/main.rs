@@ -1,0 +1,3 @@
+//! Everything a contributor runs: `cargo xtask help`.
+
+fn main() {}
