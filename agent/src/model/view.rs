@@ -8,7 +8,7 @@ use super::service::{Service, ServicePort};
 use super::workload::{ObjectName, Workload};
 
 /// Everything known of the mesh, indexed. Built by one writer, shared behind an `Arc`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct MeshView {
     workloads: HashMap<ObjectName, Arc<Workload>>,
     by_ip: HashMap<IpAddr, Arc<Workload>>,
