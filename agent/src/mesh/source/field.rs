@@ -95,6 +95,21 @@ pub fn shorten(text: &str) -> String {
     }
 }
 
+/// What a file says, on one line and of a length that fits a log line.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let unsafe_in_a_line = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    let mut line = String::new();
+    for c in shorten(text).chars() {
+        if unsafe_in_a_line(c) {
+            line.extend(c.escape_debug());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
 fn is_plain(key: &str) -> bool {
     !key.is_empty() && key.len() <= 63 && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
@@ -118,5 +133,7 @@ mod tests {
     fn keys_from_a_file_cannot_break_a_log_line() {
         assert_eq!(FieldPath::default().key("a\nb").to_string(), "[\"a\\nb\"]");
         assert!(FieldPath::default().key(&"x".repeat(10_000)).to_string().len() < 200);
+        assert_eq!(one_line("it's\n\u{1b}[31m \u{2028}ö"), "it's\\n\\u{1b}[31m \\u{2028}ö");
+        assert_eq!(one_line(&"ö".repeat(10_000)).chars().count(), 121);
     }
 }

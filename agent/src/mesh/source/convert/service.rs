@@ -39,7 +39,8 @@ pub(super) fn check_service(service: &Service, faults: &mut Vec<Fault>) {
     faults.extend(vips(service).err());
     let mut numbers = BTreeMap::new();
     for (index, port) in tcp_ports(service) {
-        faults.extend(target_port(port, index).err());
+        // Without a target of its own, a bad port is its own bad target.
+        faults.extend(target_port(port, index).err().filter(|fault| fault.field != port_field(index).key("port")));
         match port_number(port, index) {
             Err(fault) => faults.push(fault),
             Ok(number) => {

@@ -151,7 +151,7 @@ impl Decoder<'_> {
     /// The kind to read an object as; none if it does not concern the mesh or cannot be told (which is reported).
     fn resolve(&mut self, head: &Head, base: &FieldPath) -> Option<Kind> {
         let Some(kind) = head.kind.as_deref().filter(|kind| !kind.is_empty()) else {
-            self.fault(None, &base.clone().key("kind"), "is missing: this is no Kubernetes object".to_owned());
+            self.fault(None, &base.clone().key("kind"), "is missing, so this is no Kubernetes object".to_owned());
             return None;
         };
         match Kind::resolve(head.api_version.as_deref().unwrap_or_default(), kind) {

@@ -27,8 +27,8 @@ impl ManifestFile {
     }
 
     /// Notes that the newest version could not even be read.
-    pub(super) fn unreadable(&mut self, file: &Arc<str>, message: String) {
-        self.problems = vec![Problem { file: Some(Arc::clone(file)), message, ..Problem::default() }];
+    pub(super) fn unreadable(&mut self, file: &Arc<str>, line: Option<u64>, message: String) {
+        self.problems = vec![Problem { file: Some(Arc::clone(file)), line, message, ..Problem::default() }];
         if !self.objects.is_empty() {
             self.mark();
         }

@@ -58,9 +58,9 @@ pub(super) enum ReadError {
     /// It is larger than [`MAX_FILE`].
     #[error("is larger than {} MiB: split it into several files", MAX_FILE >> 20)]
     TooLarge,
-    /// It is not UTF-8.
-    #[error("is not UTF-8 text (byte {0})")]
-    NotText(usize),
+    /// It is not UTF-8, from this line (counted from 1) on.
+    #[error("is not UTF-8 text")]
+    NotText(u64),
     /// The file system says no.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
@@ -112,7 +112,10 @@ pub(super) fn read(path: &Path, version: Fingerprint) -> Result<String, ReadErro
     if !unchanged(&file)? || bytes.len() as u64 != version.length {
         return Err(ReadError::Changed);
     }
-    String::from_utf8(bytes).map_err(|error| ReadError::NotText(error.utf8_error().valid_up_to()))
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        ReadError::NotText(1 + good.iter().filter(|byte| **byte == b'\n').count() as u64)
+    })
 }
 
 fn is_manifest(name: &str) -> bool {

@@ -130,7 +130,7 @@ impl Manifests {
             match action {
                 Action::Forget(name) => *dirty |= self.files.remove(&name).is_some(),
                 Action::Report(name, why) => {
-                    self.file(&name).unreadable(&name, why);
+                    self.file(&name).unreadable(&name, None, why);
                     *dirty = true;
                 }
                 Action::Read(name, version) => match self.read(&name, version) {
@@ -151,8 +151,9 @@ impl Manifests {
             }
             Err(ReadError::Changed) => return false,
             Err(ReadError::Io(error)) if is_gone(&error) => return false,
-            Err(error @ (ReadError::TooLarge | ReadError::NotText(_) | ReadError::Io(_))) => {
-                self.file(name).unreadable(name, error.to_string());
+            Err(error @ ReadError::NotText(line)) => self.file(name).unreadable(name, Some(line), error.to_string()),
+            Err(error @ (ReadError::TooLarge | ReadError::Io(_))) => {
+                self.file(name).unreadable(name, None, error.to_string());
             }
         }
         self.scanner.taken(name, version);

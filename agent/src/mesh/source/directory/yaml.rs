@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::de::{Deserialize, DeserializeSeed};
 use serde_saphyr::{Error, MessageFormatter, Options, UserMessageFormatter};
 
-use crate::mesh::source::field::{FieldPath, shorten};
+use crate::mesh::source::field::{FieldPath, one_line, shorten};
 
 /// How deep mappings and sequences may nest.
 const MAX_DEPTH: usize = 128;
@@ -97,5 +97,5 @@ fn message_of(error: &Error) -> String {
         Error::UnknownAnchor { .. } => "an alias (*name) has no anchor (&name)".into(),
         other => UserMessageFormatter.format_message(other),
     };
-    shorten(&text).escape_debug().to_string()
+    one_line(&text)
 }

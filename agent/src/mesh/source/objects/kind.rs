@@ -5,6 +5,8 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer};
 use thiserror::Error;
 
+use crate::mesh::source::field::{one_line, shorten};
+
 use super::endpoint_slice::EndpointSlice;
 use super::meta::ObjectMeta;
 use super::namespace::Namespace;
@@ -84,7 +86,7 @@ impl Kind {
         if kind.api_versions().contains(&apiversion) {
             return Ok(Some(kind));
         }
-        Err(UnknownVersion { kind, apiversion: super::super::field::shorten(apiversion) })
+        Err(UnknownVersion { kind, apiversion: shorten(apiversion) })
     }
 
     /// The kind's name.
@@ -189,7 +191,6 @@ impl fmt::Display for ObjectRef {
             ("", name) => format!("{} {name}", self.kind),
             (namespace, name) => format!("{} {namespace}/{name}", self.kind),
         };
-        // Names come from files: no line breaks and no floods in a log line.
-        write!(f, "{}", super::super::field::shorten(&text).escape_debug())
+        f.write_str(&one_line(&text))
     }
 }
