@@ -14,27 +14,27 @@ const URI_TAG: Tag = Tag(6);
 
 /// The parts of a certificate that rules of the mesh speak about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Certificate {
+pub(super) struct Certificate {
     /// The serial number in hexadecimal digits, without separators.
-    pub serial: String,
+    pub(super) serial: String,
     /// The first second in which it is valid.
-    pub not_before: SystemTime,
+    pub(super) not_before: SystemTime,
     /// The last second in which it is valid.
-    pub not_after: SystemTime,
+    pub(super) not_after: SystemTime,
     /// All URI names. Other kinds of names are not identities and are not kept.
-    pub uris: Vec<String>,
+    pub(super) uris: Vec<String>,
     /// Whether it says that it is an authority's.
-    pub is_ca: bool,
-    /// Whether its key may sign certificates or revocation lists; `None` if it does not say what its key is for.
-    pub signs_certificates: Option<bool>,
-    /// Subject and issuer are the same name.
-    pub self_issued: bool,
+    pub(super) is_ca: bool,
+    /// Whether its key may sign certificates; `None` if it does not say what its key is for.
+    pub(super) signs_certificates: Option<bool>,
+    /// Whether it says that its key may sign revocation lists.
+    pub(super) signs_revocations: bool,
 }
 
 /// The bytes are no certificate, or one that says a thing twice.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("not a well-formed X.509 certificate: {0}")]
-pub struct Malformed(String);
+pub(super) struct Malformed(String);
 
 impl Certificate {
     /// Reads `der`.
@@ -42,7 +42,7 @@ impl Certificate {
     /// # Errors
     /// [`Malformed`] for anything but exactly one certificate, and for one with a name that cannot be read: what cannot be read
     /// could be a second identity.
-    pub fn read(der: &CertificateDer<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(der: &CertificateDer<'_>) -> Result<Self, Malformed> {
         let malformed = |reason: &dyn ToString| Malformed(reason.to_string());
         let (rest, certificate) = X509Certificate::from_der(der).map_err(|error| malformed(&error))?;
         if !rest.is_empty() {
@@ -54,7 +54,9 @@ impl Certificate {
                 match name {
                     GeneralName::URI(uri) => uris.push((*uri).to_owned()),
                     GeneralName::Invalid(URI_TAG, _) => return Err(malformed(&"a URI name that is not text")),
-                    GeneralName::Invalid(..) => return Err(malformed(&"a subject alternative name that cannot be read")),
+                    GeneralName::Invalid(..) => {
+                        return Err(malformed(&"a subject alternative name that cannot be read"));
+                    }
                     GeneralName::OtherName(..)
                     | GeneralName::RFC822Name(_)
                     | GeneralName::DNSName(_)
@@ -74,8 +76,8 @@ impl Certificate {
             not_after: system_time(certificate.validity().not_after),
             uris,
             is_ca: constraints.is_some_and(|constraints| constraints.value.ca),
-            signs_certificates: usage.map(|usage| usage.value.key_cert_sign() || usage.value.crl_sign()),
-            self_issued: certificate.subject().as_raw() == certificate.issuer().as_raw(),
+            signs_certificates: usage.as_ref().map(|usage| usage.value.key_cert_sign()),
+            signs_revocations: usage.is_some_and(|usage| usage.value.crl_sign()),
         })
     }
 }

@@ -75,8 +75,7 @@ impl Credentials {
                 .map_err(|(rejected, _)| rejected)?;
         }
         let read = chain.iter().map(Certificate::read).collect::<Result<Vec<_>, _>>();
-        let read =
-            read.map_err(|error| Unusable::Unreadable { what: "a certificate", reason: error.to_string() })?;
+        let read = read.map_err(|error| Unusable::Unreadable { what: "a certificate", reason: error.to_string() })?;
         // Peers refuse the whole chain as soon as one part of it has expired.
         let not_after = read.iter().map(|part| part.not_after).min().ok_or(Unusable::Missing("no certificate"))?;
         let (serial, not_before) = (read[0].serial.clone(), read[0].not_before);

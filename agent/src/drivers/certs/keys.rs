@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
 use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::SigningKey;
 use thiserror::Error;
 use zeroize::Zeroize;
 
 use crate::model::identity::Identity;
+
+/// The longest request that is read, in bytes.
+const MAX_REQUEST: usize = 64 << 10;
 
 /// An EC P-256 key. It has no way to a disk, a log or a `Debug` line; its encoding is overwritten when it is dropped.
 pub struct PrivateKey(KeyPair);
@@ -22,7 +26,7 @@ pub struct CertificateRequest {
     pem: String,
 }
 
-/// The cryptographic library did not do its work. Nothing a peer sends leads here.
+/// A key or a request that could not be made.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("cannot make {what}: {reason}")]
 pub struct KeyError {
@@ -73,6 +77,19 @@ impl fmt::Debug for PrivateKey {
 }
 
 impl CertificateRequest {
+    /// Takes a request from a peer. Nothing in it is believed: who signs checks it.
+    ///
+    /// # Errors
+    /// [`KeyError`] when the text holds no request in PEM or is longer than any request that is meant well.
+    pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
+        let bad = |reason: String| KeyError { what: "a signing request out of this text", reason };
+        if pem.len() > MAX_REQUEST {
+            return Err(bad(format!("{} bytes are more than {MAX_REQUEST}", pem.len())));
+        }
+        let der = CertificateSigningRequestDer::from_pem_slice(pem.as_bytes());
+        Ok(Self { der: der.map_err(|error| bad(error.to_string()))?.to_vec(), pem: pem.to_owned() })
+    }
+
     /// The request in DER.
     #[must_use]
     pub fn der(&self) -> &[u8] {

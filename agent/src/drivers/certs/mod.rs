@@ -3,24 +3,24 @@
 //! ```text
 //! keys ── CSR ──▶ authority (trait) ── chain, roots ──▶ credentials ◀── store: one per identity, renewed at half life
 //!                     ▲                                      │
-//!                  issuer (signs, for a local CA)            ▼
-//!                                  handshake: accept, connect ── session: resolver + verify, one per handshake
+//!                  ca (signs, for a local authority)         ▼
+//!                                  tls: accept, connect ── one session per handshake: our certificate, verify for the peer's
 //! ```
 //!
-//! The rest of the agent sees [`store::CertificateStore`], [`config`] and [`handshake`]; no type of rustls is needed to use them.
+//! The rest of the agent sees [`store::CertificateStore`], [`tls::config`] and [`tls::handshake`]; no type of rustls is needed to use
+//! them. Who implements [`authority::Authority`] may use [`ca`].
 
 pub mod authority;
-pub mod certificate;
+pub mod ca;
+mod certificate;
 pub mod clock;
-pub mod config;
 pub mod credentials;
-pub mod handshake;
-pub mod issuer;
 pub mod keys;
+mod provider;
 mod renewal;
-pub mod rotation;
-mod session;
+mod rotation;
 pub mod store;
+pub mod tls;
 pub mod verify;
 
 #[cfg(test)]

@@ -104,8 +104,7 @@ async fn fetch(renewals: &Renewals, slots: &Semaphore, identity: &Identity) -> R
     let Renewals { authority, config } = renewals;
     // Every certificate gets a key of its own: one that leaked is worth nothing after the next renewal.
     let key = PrivateKey::generate()?;
-    let request =
-        SigningRequest { csr: key.request(identity)?, identity: identity.clone(), lifetime: config.lifetime };
+    let request = SigningRequest { csr: key.request(identity)?, identity: identity.clone(), lifetime: config.lifetime };
     let issued = tokio::time::timeout(config.fetch_timeout, authority.sign(request)).await;
     let issued = issued.map_err(|_| FetchError::Timeout(config.fetch_timeout))??;
     Ok(Credentials::accept(identity, &key, issued, config.clock.now())?)

@@ -18,13 +18,13 @@ const SHORTEST_RETRY: Duration = Duration::from_millis(50);
 ///
 /// It counts from the receipt, not from the certificate's start, which the authority sets back for clocks that differ.
 #[must_use]
-pub fn renew_at(received: SystemTime, not_after: SystemTime) -> SystemTime {
+pub(super) fn renew_at(received: SystemTime, not_after: SystemTime) -> SystemTime {
     received + not_after.duration_since(received).unwrap_or_default() / 2
 }
 
 /// How long to wait after the `failures`-th failure in a row (from 1) when certificates live for `lifetime`.
 #[must_use]
-pub fn retry_after(failures: u32, lifetime: Duration) -> Duration {
+pub(super) fn retry_after(failures: u32, lifetime: Duration) -> Duration {
     let first = FIRST_RETRY.min(lifetime / FIRST_RETRY_PART);
     let longest = LONGEST_RETRY.min(lifetime / LONGEST_RETRY_PART);
     let doubled = first.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1)));

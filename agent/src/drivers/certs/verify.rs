@@ -13,13 +13,13 @@ use std::sync::Arc;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::server::danger::ClientCertVerifier;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{CertificateError, RootCertStore};
 use thiserror::Error;
 
 use super::certificate::Certificate;
-use super::config;
+use super::provider::provider;
 use crate::model::identity::{Identity, IdentityError, TrustDomain};
 
 /// The longest part of a peer's name that an error repeats, in bytes.
@@ -104,7 +104,7 @@ impl TrustRoots {
             store.add(root.clone()).map_err(|error| error.to_string())?;
         }
         let roots = Arc::new(store);
-        let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), config::provider())
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider())
             .clear_root_hint_subjects()
             .build()
             .map_err(|error| error.to_string())?;
@@ -124,16 +124,15 @@ impl TrustRoots {
         let claimed = certificate.as_ref().ok().and_then(|read| read.uris.first()).map(|uri| shorten(uri));
         let reject = |fault| PeerRejected { claimed: claimed.clone(), fault };
         if let Err(error) = self.verify_chain(chain, side, now) {
-            let fault = match fault_of(&error, side) {
-                // The library has a rule for this too, but no name that it hands on.
-                CertificateFault::Unverifiable(_) if certificate.as_ref().is_ok_and(|read| read.is_ca) => {
-                    CertificateFault::AuthorityAsLeaf
-                }
-                fault => fault,
-            };
+            let mut fault = fault_of(&error, side);
+            // The library has a rule for this too, but no name that it hands on.
+            if matches!(fault, CertificateFault::Unverifiable(_)) && certificate.is_ok_and(|read| read.is_ca) {
+                fault = CertificateFault::AuthorityAsLeaf;
+            }
             return Err((reject(fault), Some(error)));
         }
-        let certificate = certificate.map_err(|error| (reject(CertificateFault::Malformed(error.to_string())), None))?;
+        let certificate =
+            certificate.map_err(|error| (reject(CertificateFault::Malformed(error.to_string())), None))?;
         verify_leaf(&certificate, expected).map_err(|fault| (reject(fault), None))
     }
 
@@ -145,7 +144,7 @@ impl TrustRoots {
                 &self.roots,
                 chain.intermediates,
                 now,
-                config::provider().signature_verification_algorithms.all,
+                provider().signature_verification_algorithms.all,
             ),
         }
     }
@@ -161,7 +160,7 @@ pub(super) struct Chain<'a> {
 /// The rules about the leaf itself, once its chain is known to be good.
 fn verify_leaf(certificate: &Certificate, expected: &Expected) -> Result<Identity, CertificateFault> {
     // X.509-SVID specification, sections 3.1 and 5.2: a leaf has neither the CA flag nor a key that signs certificates.
-    if certificate.is_ca || certificate.signs_certificates == Some(true) {
+    if certificate.is_ca || certificate.signs_certificates == Some(true) || certificate.signs_revocations {
         return Err(CertificateFault::AuthorityAsLeaf);
     }
     let [uri] = certificate.uris.as_slice() else {
@@ -179,7 +178,10 @@ fn verify_leaf(certificate: &Certificate, expected: &Expected) -> Result<Identit
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the library's enums grow; what is not ours to name is shown as it says it")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library's enums grow; what is not ours to name is shown as it says it"
+)]
 fn fault_of(error: &rustls::Error, side: Side) -> CertificateFault {
     let rustls::Error::InvalidCertificate(error) = error else {
         return CertificateFault::Unverifiable(error.to_string());

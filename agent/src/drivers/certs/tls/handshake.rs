@@ -11,8 +11,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::config::{ClientConfig, ServerConfig};
 use super::session::Session;
-use super::store::CredentialsError;
-use super::verify::PeerRejected;
+use crate::drivers::certs::store::CredentialsError;
+use crate::drivers::certs::verify::PeerRejected;
 use crate::model::identity::Identity;
 
 /// An encrypted stream over `IO`, of either side.
@@ -99,10 +99,10 @@ impl HandshakeError {
     /// In TLS 1.3 a client is done before the server has looked at its certificate: a refusal arrives as the error of its first read.
     #[must_use]
     pub fn behind(error: &io::Error) -> Option<Self> {
-        match error.get_ref()?.downcast_ref::<TlsError>()? {
-            TlsError::AlertReceived(alert) => Some(Self::Refused(Alert(*alert))),
-            _ => None,
-        }
+        let TlsError::AlertReceived(alert) = error.get_ref()?.downcast_ref::<TlsError>()? else {
+            return None;
+        };
+        Some(Self::Refused(Alert(*alert)))
     }
 }
 
@@ -157,7 +157,10 @@ fn conclude<IO>(
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum grows; what has no name here is shown as it says it")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library's enum grows; what has no name here is shown as it says it"
+)]
 fn failure(error: io::Error, verdict: Option<Result<Identity, PeerRejected>>) -> HandshakeError {
     if let Some(Err(rejected)) = verdict {
         return rejected.into();
@@ -182,7 +185,9 @@ fn describe(Alert(alert): Alert) -> String {
         | AlertDescription::CertificateUnknown
         | AlertDescription::AccessDenied
         | AlertDescription::UnsupportedCertificate => "it does not accept our certificate; its log names the rule",
-        AlertDescription::CertificateExpired => "it holds our certificate for expired; compare the clocks of both nodes",
+        AlertDescription::CertificateExpired => {
+            "it holds our certificate for expired; compare the clocks of both nodes"
+        }
         AlertDescription::UnknownCA => "it does not trust the authority of our certificate; compare both roots",
         AlertDescription::CertificateRequired => "it wants a certificate",
         AlertDescription::NoApplicationProtocol => "no common ALPN protocol",

@@ -16,9 +16,9 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, PeerIncompatible, SignatureScheme,
 };
 
-use super::config;
-use super::credentials::Credentials;
-use super::verify::{Chain, Expected, PeerRejected, Side};
+use crate::drivers::certs::credentials::Credentials;
+use crate::drivers::certs::provider::provider;
+use crate::drivers::certs::verify::{Chain, Expected, PeerRejected, Side};
 use crate::model::identity::Identity;
 
 /// What one handshake needs and finds out.
@@ -96,11 +96,11 @@ impl ClientCertVerifier for Session {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, leaf, signed, &config::provider().signature_verification_algorithms)
+        verify_tls13_signature(message, leaf, signed, &provider().signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        config::provider().signature_verification_algorithms.supported_schemes()
+        provider().signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -131,11 +131,11 @@ impl ServerCertVerifier for Session {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, leaf, signed, &config::provider().signature_verification_algorithms)
+        verify_tls13_signature(message, leaf, signed, &provider().signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        config::provider().signature_verification_algorithms.supported_schemes()
+        provider().signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -3,16 +3,16 @@
 //! A [`ServerConfig`] is made once per pod and a [`ClientConfig`] once per tunnel; both hold on to an identity. Each handshake
 //! takes the certificate that is current then, so a renewal or new roots need no new configuration.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use rustls::crypto::aws_lc_rs::{self, cipher_suite};
-use rustls::crypto::CryptoProvider;
 use rustls::server::NoServerSessionStorage;
 use rustls::version::TLS13;
+use rustls::{ConfigBuilder, ConfigSide, WantsVerifier, WantsVersions};
 
 use super::session::Session;
-use super::store::{CredentialsError, IdentityHandle};
-use super::verify::Expected;
+use crate::drivers::certs::provider::provider;
+use crate::drivers::certs::store::{CredentialsError, IdentityHandle};
+use crate::drivers::certs::verify::Expected;
 use crate::model::identity::Identity;
 
 /// What a pod's listener offers to its clients.
@@ -55,13 +55,10 @@ impl ServerConfig {
         let credentials = self.identity.credentials()?;
         let expected = Expected::TrustDomain(self.identity().trust_domain().clone());
         let session = Session::new(credentials, expected);
-        let builder =
-            rustls::ServerConfig::builder_with_details(provider(), Arc::new(self.identity.clock().clone()))
-                .with_protocol_versions(&[&TLS13])
-                .expect("the provider has suites and groups of TLS 1.3");
-        let mut config = builder
-            .with_client_cert_verifier(Arc::<Session>::clone(&session))
-            .with_cert_resolver(Arc::<Session>::clone(&session));
+        let mut config =
+            tls13(rustls::ServerConfig::builder_with_details(provider(), Arc::new(self.identity.clock().clone())))
+                .with_client_cert_verifier(Arc::<Session>::clone(&session))
+                .with_cert_resolver(Arc::<Session>::clone(&session));
         config.alpn_protocols = self.protocols.to_vec();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -85,14 +82,11 @@ impl ClientConfig {
     /// The library's configuration for one handshake, from parts that are parsed already.
     pub(super) fn session(&self) -> Result<(Arc<Session>, Arc<rustls::ClientConfig>), CredentialsError> {
         let session = Session::new(self.identity.credentials()?, Expected::OneOf(Arc::clone(&self.expected)));
-        let builder =
-            rustls::ClientConfig::builder_with_details(provider(), Arc::new(self.identity.clock().clone()))
-                .with_protocol_versions(&[&TLS13])
-                .expect("the provider has suites and groups of TLS 1.3");
-        let mut config = builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::<Session>::clone(&session))
-            .with_client_cert_resolver(Arc::<Session>::clone(&session));
+        let mut config =
+            tls13(rustls::ClientConfig::builder_with_details(provider(), Arc::new(self.identity.clock().clone())))
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::<Session>::clone(&session))
+                .with_client_cert_resolver(Arc::<Session>::clone(&session));
         config.alpn_protocols = self.protocols.to_vec();
         config.enable_sni = false;
         config.resumption = rustls::client::Resumption::disabled();
@@ -100,18 +94,8 @@ impl ClientConfig {
     }
 }
 
-/// aws-lc with the suites that Istio's proxies use, the stronger first. Not installed for the process: each user names it.
-pub(super) fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
-        Arc::new(CryptoProvider {
-            cipher_suites: vec![
-                cipher_suite::TLS13_AES_256_GCM_SHA384,
-                cipher_suite::TLS13_AES_128_GCM_SHA256,
-            ],
-            ..aws_lc_rs::default_provider()
-        })
-    });
-    Arc::clone(&PROVIDER)
+fn tls13<S: ConfigSide>(builder: ConfigBuilder<S, WantsVersions>) -> ConfigBuilder<S, WantsVerifier> {
+    builder.with_protocol_versions(&[&TLS13]).expect("the provider has suites and groups of TLS 1.3")
 }
 
 fn owned(protocols: &[&[u8]]) -> Arc<[Vec<u8>]> {
