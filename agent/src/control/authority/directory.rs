@@ -70,8 +70,17 @@ pub enum DirectoryError {
         source: CaCertsError,
     },
     /// Another process holds the lock.
-    #[error("{} has been locked for {}; if no other agent is starting on this directory, remove the file", .0.display(), humantime::format_duration(LOCK_PATIENCE))]
-    Locked(PathBuf),
+    #[error(
+        "{} has been locked for {}; see which process holds it (fuser), it should be done in less than a second",
+        .path.display(),
+        humantime::format_duration(*.patience)
+    )]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// How long it was waited for.
+        patience: Duration,
+    },
     /// No new authority could be made.
     #[error(transparent)]
     Make(#[from] IssuerError),
@@ -88,7 +97,7 @@ pub fn open(directory: &Path, trust_domain: &TrustDomain, now: SystemTime) -> Re
         return load(directory, trust_domain, now);
     }
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io_error("create", directory))?;
-    let _lock = lock(&directory.join(LOCK))?;
+    let _lock = lock(&directory.join(LOCK), LOCK_PATIENCE)?;
     finish(directory)?;
     let missing = missing(directory)?;
     if missing.len() == FILES.len() {
@@ -152,16 +161,16 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, DirectoryError> {
 }
 
 /// Released when the file is closed, also by a crash.
-fn lock(path: &Path) -> Result<File, DirectoryError> {
+pub(super) fn lock(path: &Path, patience: Duration) -> Result<File, DirectoryError> {
     let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
     let file = open.map_err(io_error("open", path))?;
-    let end = Instant::now() + LOCK_PATIENCE;
+    let end = Instant::now() + patience;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::Error(error)) => return Err(io_error("lock", path)(error)),
             Err(TryLockError::WouldBlock) if Instant::now() >= end => {
-                return Err(DirectoryError::Locked(path.to_owned()));
+                return Err(DirectoryError::Locked { path: path.to_owned(), patience });
             }
             Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_RETRY),
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use pem::{EncodeConfig, LineEnding, Pem};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
 use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
 use rustls::pki_types::pem::PemObject;
@@ -23,7 +24,6 @@ pub struct PrivateKey(KeyPair);
 #[derive(Clone, PartialEq, Eq)]
 pub struct CertificateRequest {
     der: Vec<u8>,
-    pem: String,
 }
 
 /// A key or a request that could not be made.
@@ -54,7 +54,7 @@ impl PrivateKey {
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = vec![SanType::URI(identity.to_string().try_into().map_err(failed)?)];
         let request = params.serialize_request(&self.0).map_err(failed)?;
-        Ok(CertificateRequest { pem: request.pem().map_err(failed)?, der: request.der().to_vec() })
+        Ok(CertificateRequest { der: request.der().to_vec() })
     }
 
     /// The key in the form that the TLS library signs with.
@@ -80,14 +80,24 @@ impl CertificateRequest {
     /// Takes a request from a peer. Nothing in it is believed: who signs checks it.
     ///
     /// # Errors
-    /// [`KeyError`] when the text holds no request in PEM or is longer than any request that is meant well.
+    /// [`KeyError`] when it is longer than any request that is meant well.
+    pub fn from_der(der: Vec<u8>) -> Result<Self, KeyError> {
+        if der.len() > MAX_REQUEST {
+            return Err(not_a_request(format!("{} bytes are more than {MAX_REQUEST}", der.len())));
+        }
+        Ok(Self { der })
+    }
+
+    /// The same for a request in PEM.
+    ///
+    /// # Errors
+    /// [`KeyError`] when it is too long, too, or no request in PEM.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
-        let bad = |reason: String| KeyError { what: "a signing request out of this text", reason };
-        if pem.len() > MAX_REQUEST {
-            return Err(bad(format!("{} bytes are more than {MAX_REQUEST}", pem.len())));
+        if pem.len() > 2 * MAX_REQUEST {
+            return Err(not_a_request(format!("{} characters are more than twice {MAX_REQUEST}", pem.len())));
         }
         let der = CertificateSigningRequestDer::from_pem_slice(pem.as_bytes());
-        Ok(Self { der: der.map_err(|error| bad(error.to_string()))?.to_vec(), pem: pem.to_owned() })
+        Self::from_der(der.map_err(|error| not_a_request(error.to_string()))?.to_vec())
     }
 
     /// The request in DER.
@@ -98,8 +108,9 @@ impl CertificateRequest {
 
     /// The request in PEM, `BEGIN CERTIFICATE REQUEST`.
     #[must_use]
-    pub fn pem(&self) -> &str {
-        &self.pem
+    pub fn pem(&self) -> String {
+        let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
+        pem::encode_config(&Pem::new("CERTIFICATE REQUEST", self.der.as_slice()), config)
     }
 }
 
@@ -107,4 +118,8 @@ impl fmt::Debug for CertificateRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CertificateRequest({} bytes)", self.der.len())
     }
+}
+
+fn not_a_request(reason: String) -> KeyError {
+    KeyError { what: "a signing request of what was sent", reason }
 }

@@ -109,7 +109,8 @@ async fn a_silent_peer_runs_into_the_deadline() {
         let server = accept(far, &server_config(&handle, &[b"h2"]), PATIENCE).await.map(|_| ()).unwrap_err();
         let (near, _far) = pipe();
         let expected = Arc::new([identity("server")]);
-        let client = connect(near, &client_config(&handle, expected, &[b"h2"]), PATIENCE).await.map(|_| ()).unwrap_err();
+        let client =
+            connect(near, &client_config(&handle, expected, &[b"h2"]), PATIENCE).await.map(|_| ()).unwrap_err();
         for error in [server, client] {
             assert!(matches!(error, HandshakeError::Timeout(PATIENCE)), "{error:?}");
             assert_eq!(error.fault(), Fault::Network);

@@ -1,5 +1,6 @@
 //! A mesh in memory: an authority whose answers the test decides, a clock that follows tokio's, and handshakes over a pipe.
 
+mod cacerts;
 mod handshakes;
 mod rejections;
 mod rotation;

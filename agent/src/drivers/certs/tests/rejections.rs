@@ -74,7 +74,10 @@ async fn server_judges(
 }
 
 /// What our client says about a server that shows `certificate` where `expected` was called.
-async fn client_judges(make: impl FnOnce(&Mesh) -> CertifiedKey, expected: &[Identity]) -> Result<Identity, HandshakeError> {
+async fn client_judges(
+    make: impl FnOnce(&Mesh) -> CertifiedKey,
+    expected: &[Identity],
+) -> Result<Identity, HandshakeError> {
     with_mesh(DAY, async |mesh| {
         let client = client_config(&mesh.ready("caller").await, expected.into(), &[]);
         let server = Lawless(Some(Arc::new(make(&mesh)))).server();
@@ -246,7 +249,8 @@ async fn a_leaf_signed_by_a_leaf() {
         let issuer = rcgen::Issuer::from_ca_cert_pem(&mesh.root.files.certificate, signer).unwrap();
         let certificate = params.signed_by(&outer, &issuer).unwrap();
         let outer = SelfSigned { certificate: certificate.pem(), key: outer.serialize_pem().into() };
-        let issuer = rcgen::Issuer::from_ca_cert_pem(&outer.certificate, KeyPair::from_pem(&outer.key).unwrap()).unwrap();
+        let issuer =
+            rcgen::Issuer::from_ca_cert_pem(&outer.certificate, KeyPair::from_pem(&outer.key).unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![uri(&identity("server").to_string())];
