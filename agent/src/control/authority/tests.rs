@@ -240,7 +240,7 @@ fn istio_like(directory: &Path, key: &str) -> Option<()> {
 async fn authorities_made_with_openssl_are_used() {
     for (key, header) in [
         ("genrsa -traditional -out ca-key.pem 2048", "BEGIN RSA PRIVATE KEY"),
-        ("genrsa -out ca-key.pem 4096", "BEGIN PRIVATE KEY"),
+        ("genrsa -out ca-key.pem 2048", "BEGIN PRIVATE KEY"),
         ("ecparam -name prime256v1 -genkey -out ca-key.pem", "BEGIN EC PARAMETERS"),
         ("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:secp384r1 -out ca-key.pem", "BEGIN PRIVATE KEY"),
     ] {

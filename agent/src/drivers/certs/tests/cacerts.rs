@@ -127,7 +127,7 @@ fn a_bundle_of_roots_is_trusted_without_those_that_are_over() {
     let mut bundle = files(&root, &ca, &[&ca]);
     bundle.root_cert = format!("{}{}{}", over.pem, other.pem, root.pem).into_bytes();
     check(&bundle, 1);
-    bundle.root_cert = over.pem.clone().into_bytes();
+    bundle.root_cert = over.pem.into_bytes();
     check_refused(&bundle, ROOT_CERT, |fault| matches!(fault, CaFault::Expired(_)));
     bundle.root_cert = other.pem.into_bytes();
     check_refused(&bundle, CERT_CHAIN, |fault| matches!(fault, CaFault::NoChain(_)));
