@@ -1,8 +1,9 @@
 //! An authority's files in a directory: read if they are there, made once if they are not, never overwritten.
 //!
-//! Several agents may start at the same time on one directory. A lock file admits one maker; the four files are written and synced
-//! under `.staging`, which a rename to `.ready` makes complete in one step, and only then moved into place. A maker that dies before
-//! that step leaves nothing that counts; one that dies after it is finished by the next agent that starts.
+//! Several agents may start at the same time on one directory. A lock file admits one maker; the four files are written
+//! and synced under `.staging`, which a rename to `.ready` makes complete in one step, and only then moved into place.
+//! A maker that dies before that step leaves nothing that counts; one that dies after it is finished by the next agent
+//! that starts.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -52,7 +53,7 @@ pub enum DirectoryError {
     TooLarge(PathBuf),
     /// Some of the files only. They are never completed or replaced, as they may be somebody's only copy.
     #[error(
-        "{} holds only some files of an authority; missing: {missing}. Add them, or move the others away to have a new authority made",
+        "{} holds only a part of an authority; missing: {missing}. Add that, or move the rest away to have a new one made",
         .directory.display()
     )]
     Partial {
@@ -86,8 +87,8 @@ pub enum DirectoryError {
     Make(#[from] IssuerError),
 }
 
-/// Reads the authority in `directory`, making both if there is none. Blocks on files, and for up to ten seconds on another agent that is
-/// making the same authority.
+/// Reads the authority in `directory`, making both if there is none. Blocks on files, and for up to ten seconds on
+/// another agent that is making the same authority.
 ///
 /// # Errors
 /// [`DirectoryError`] when the files cannot be read, are not all there, or are not an authority.
@@ -110,8 +111,8 @@ pub fn open(directory: &Path, trust_domain: &TrustDomain, now: SystemTime) -> Re
     load(directory, trust_domain, now)
 }
 
-/// Whether a key file with these permissions is open to users that are neither its owner nor in its group. Groups are left to the
-/// administrator: Kubernetes mounts secrets for a group.
+/// Whether a key file with these permissions is open to users that are neither its owner nor in its group. Groups are
+/// left to the administrator: Kubernetes mounts secrets for a group.
 pub(super) fn is_exposed(mode: u32) -> bool {
     mode & 0o007 != 0
 }

@@ -19,7 +19,8 @@ pub struct LocalAuthority {
 }
 
 impl LocalAuthority {
-    /// Opens the authority in `directory`, whose files have the names of Istio's `cacerts`, and makes it if there is none. Blocks on files.
+    /// Opens the authority in `directory`, whose files have the names of Istio's `cacerts`, and makes it if there is
+    /// none. Blocks on files.
     ///
     /// # Errors
     /// [`DirectoryError`] when the files cannot be read or made, are not all there, or are not an authority.

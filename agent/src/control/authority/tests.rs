@@ -214,7 +214,8 @@ fn openssl(directory: &Path, arguments: &str) -> Option<()> {
     Some(())
 }
 
-/// A root and an authority below it as Istio's documentation makes them with openssl. `key` says how the authority's key is made.
+/// A root and an authority below it as Istio's documentation makes them with openssl. `key` says how the authority's
+/// key is made.
 fn istio_like(directory: &Path, key: &str) -> Option<()> {
     let root =
         "req -x509 -newkey rsa:2048 -nodes -sha256 -days 30 -keyout root-key.pem -out root-cert.pem -config root.conf";

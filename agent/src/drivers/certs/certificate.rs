@@ -40,8 +40,8 @@ impl Certificate {
     /// Reads `der`.
     ///
     /// # Errors
-    /// [`Malformed`] for anything but exactly one certificate, and for one with a name that cannot be read: what cannot be read
-    /// could be a second identity.
+    /// [`Malformed`] for anything but exactly one certificate, and for one with a name that cannot be read: what cannot
+    /// be read could be a second identity.
     pub(super) fn read(der: &CertificateDer<'_>) -> Result<Self, Malformed> {
         let malformed = |reason: &dyn ToString| Malformed(reason.to_string());
         let (rest, certificate) = X509Certificate::from_der(der).map_err(|error| malformed(&error))?;

@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 
-/// The longest sleep before the wall clock is read again, so that a machine that was suspended, or whose clock was set, notices soon.
+/// The longest sleep before the wall clock is read again, so that a machine that was suspended, or whose clock was set,
+/// notices soon.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
-/// Where the time of day comes from. One clock serves the store and the handshakes, so that both agree on what has expired.
+/// Where the time of day comes from. One clock serves the store and the handshakes, so that both agree on what has
+/// expired.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 

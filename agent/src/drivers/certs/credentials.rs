@@ -15,7 +15,8 @@ use super::keys::{KeyError, PrivateKey};
 use super::verify::{Chain, Expected, PeerRejected, Side, TrustRoots};
 use crate::model::identity::Identity;
 
-/// A usable key, its chain and the roots of the mesh as they were issued together. Immutable; a renewal makes a new one.
+/// A usable key, its chain and the roots of the mesh as they were issued together. Immutable; a renewal makes a new
+/// one.
 pub struct Credentials {
     identity: Identity,
     key: Arc<CertifiedKey>,

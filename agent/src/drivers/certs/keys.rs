@@ -44,7 +44,8 @@ impl PrivateKey {
         key.map(Self).map_err(|error| KeyError { what: "a private key", reason: error.to_string() })
     }
 
-    /// Signs a request as Istio's agents do: SHA-256, no subject, `identity` as the only name, which is critical as there is no subject.
+    /// Signs a request as Istio's agents do: SHA-256, no subject, `identity` as the only name, which is critical as
+    /// there is no subject.
     ///
     /// # Errors
     /// When the library cannot sign.

@@ -7,8 +7,8 @@
 //!                                  tls: accept, connect ── one session per handshake: our certificate, verify for the peer's
 //! ```
 //!
-//! The rest of the agent sees [`store::CertificateStore`], [`tls::config`] and [`tls::handshake`]; no type of rustls is needed to use
-//! them. Who implements [`authority::Authority`] may use [`ca`].
+//! The rest of the agent sees [`store::CertificateStore`], [`tls::config`] and [`tls::handshake`]; no type of rustls is
+//! needed to use them. Who implements [`authority::Authority`] may use [`ca`].
 
 pub mod authority;
 pub mod ca;

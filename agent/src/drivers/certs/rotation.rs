@@ -6,15 +6,16 @@ use std::time::{Duration, SystemTime};
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(150);
 
-/// The waits in parts of a lifetime, which count where they are shorter: a certificate that lives for seconds is asked for often
-/// enough to be replaced in time.
+/// The waits in parts of a lifetime, which count where they are shorter: a certificate that lives for seconds is asked
+/// for often enough to be replaced in time.
 const FIRST_RETRY_PART: u32 = 40;
 const LONGEST_RETRY_PART: u32 = 10;
 
 /// No wait is shorter, whatever an authority grants: it would be a busy loop.
 const SHORTEST_RETRY: Duration = Duration::from_millis(50);
 
-/// When to renew a certificate that was received at `received` and expires at `not_after`: in the middle of what is left then.
+/// When to renew a certificate that was received at `received` and expires at `not_after`: in the middle of what is
+/// left then.
 ///
 /// It counts from the receipt, not from the certificate's start, which the authority sets back for clocks that differ.
 #[must_use]

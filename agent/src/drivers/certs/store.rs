@@ -1,5 +1,5 @@
-//! The certificates of the identities that have work on this node: fetched when the first holder comes, renewed while one is there,
-//! forgotten with the last.
+//! The certificates of the identities that have work on this node: fetched when the first holder comes, renewed while
+//! one is there, forgotten with the last.
 //!
 //! ```text
 //! hold() ── first ──▶ fetching ── issued ──▶ ready ── half life ──▶ renewing ── issued ──▶ ready …
@@ -58,7 +58,11 @@ pub enum CredentialsError {
         last_error: Option<Arc<str>>,
     },
     /// The last one ran out before another was issued. It is not used any more.
-    #[error("the certificate of {identity} expired at {}: {}", humantime::format_rfc3339_seconds(*.not_after), reason(.last_error.as_deref()))]
+    #[error(
+        "the certificate of {identity} expired at {}: {}",
+        humantime::format_rfc3339_seconds(*.not_after),
+        reason(.last_error.as_deref())
+    )]
     Expired {
         /// Whose it was.
         identity: Identity,
@@ -122,8 +126,9 @@ impl Default for StoreConfig {
 }
 
 impl CertificateStore {
-    /// A store without identities, and the work behind it: a future to be driven for as long as certificates are wanted. It ends by
-    /// itself when the store and every handle are gone; dropped before, it leaves the certificates as they are until they expire.
+    /// A store without identities, and the work behind it: a future to be driven for as long as certificates are
+    /// wanted. It ends by itself when the store and every handle are gone; dropped before, it leaves the certificates
+    /// as they are until they expire.
     pub fn new(
         authority: Arc<dyn Authority>,
         config: StoreConfig,

@@ -1,12 +1,13 @@
 //! The rules for a peer's certificate, and which of them one broke.
 //!
-//! In this order: it chains up to the roots of the mesh; it and its issuers are within their validity; it may be used for its side
-//! of TLS; it is a workload's and no authority's; it has exactly one URI name, which is an identity; and that identity is one that
-//! we speak to: from the same trust domain (a client's), or one of those that were expected (a server's). Host names play no part.
+//! In this order: it chains up to the roots of the mesh; it and its issuers are within their validity; it may be used
+//! for its side of TLS; it is a workload's and no authority's; it has exactly one URI name, which is an identity; and
+//! that identity is one that we speak to: from the same trust domain (a client's), or one of those that were expected
+//! (a server's). Host names play no part.
 //!
-//! Names of other kinds beside the URI are allowed, as the X.509-SVID specification (section 2) allows them and istiod's own
-//! certificate has DNS names for its webhooks. They cannot lend an identity, as nothing here reads them. A second URI could, so it is
-//! refused even if it is the same.
+//! Names of other kinds beside the URI are allowed, as the X.509-SVID specification (section 2) allows them: authorities
+//! add DNS names for clients outside of a mesh. They cannot lend an identity, as nothing here reads them. A second URI
+//! could, so it is refused even if it is the same.
 
 use std::sync::Arc;
 
@@ -111,8 +112,8 @@ impl TrustRoots {
         Ok(Self { roots, clients })
     }
 
-    /// Applies every rule to the certificate that a peer on `side` shows. Returns the peer's identity, or what is wrong together with
-    /// the library's own error where it has one, which knows the right TLS alert.
+    /// Applies every rule to the certificate that a peer on `side` shows. Returns the peer's identity, or what is wrong
+    /// together with the library's own error where it has one, which knows the right TLS alert.
     pub(super) fn verify(
         &self,
         chain: Chain<'_>,

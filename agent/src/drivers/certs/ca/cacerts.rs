@@ -83,7 +83,7 @@ pub enum CaFault {
     #[error("expired at {}; renew it", humantime::format_rfc3339_seconds(*.0))]
     Expired(SystemTime),
     /// A certificate of the future.
-    #[error("is not valid before {}; compare this node's clock with the one that made it", humantime::format_rfc3339_seconds(*.0))]
+    #[error("is not valid before {}; compare the clocks of both machines", humantime::format_rfc3339_seconds(*.0))]
     NotYetValid(SystemTime),
     /// Peers could not follow the chain.
     #[error("and {ROOT_CERT} do not lead from {CA_CERT} to a root that peers accept: {0}")]
@@ -91,8 +91,8 @@ pub enum CaFault {
 }
 
 impl CaCerts {
-    /// Checks all four and makes an issuer of them that signs for `trust_domain`. The last check signs a certificate and verifies it as a
-    /// peer would.
+    /// Checks all four and makes an issuer of them that signs for `trust_domain`. The last check signs a certificate
+    /// and verifies it as a peer would.
     ///
     /// # Errors
     /// [`CaCertsError`] for the first file that cannot be used.

@@ -17,7 +17,8 @@ use crate::drivers::certs::authority::{AuthorityError, IssuedChain, SigningReque
 use crate::drivers::certs::provider::provider;
 use crate::model::identity::{Identity, TrustDomain};
 
-/// How far a leaf's start is set back for nodes whose clocks are behind, unless the leaf lives shorter than that. Istio's value.
+/// How far a leaf's start is set back for nodes whose clocks are behind, unless the leaf lives shorter than that.
+/// Istio's value.
 const CLOCK_SKEW: Duration = Duration::from_secs(120);
 
 /// How long a root that is made here lives: ten years.
@@ -62,8 +63,8 @@ pub(super) struct AuthorityChain {
 }
 
 impl SelfSigned {
-    /// Makes an authority for `trust_domain` that signs leaves and no other authorities, valid from an hour before `now`, for nodes
-    /// whose clocks are behind, for ten years.
+    /// Makes an authority for `trust_domain` that signs leaves and no other authorities, valid from an hour before
+    /// `now`, for nodes whose clocks are behind, for ten years.
     ///
     /// # Errors
     /// When the system gives no random bytes.
@@ -110,9 +111,9 @@ impl Issuer {
     /// Only the key is taken from the request; every other field of the certificate is set here.
     ///
     /// # Errors
-    /// [`AuthorityError::Refused`] when the identity is of another trust domain, or the CSR is not signed by its key, asks for anything
-    /// but this identity as its only name, or has a key that is not P-256. [`AuthorityError::Unavailable`] when the authority has
-    /// expired.
+    /// [`AuthorityError::Refused`] when the identity is of another trust domain, or the CSR is not signed by its key,
+    /// asks for anything but this identity as its only name, or has a key that is not P-256.
+    /// [`AuthorityError::Unavailable`] when the authority has expired.
     pub fn sign(&self, request: &SigningRequest, now: SystemTime) -> Result<IssuedChain, AuthorityError> {
         let identity = &request.identity;
         if *identity.trust_domain() != self.trust_domain {

@@ -1,4 +1,5 @@
-//! A mesh in memory: an authority whose answers the test decides, a clock that follows tokio's, and handshakes over a pipe.
+//! A mesh in memory: an authority whose answers the test decides, a clock that follows tokio's, and handshakes over a
+//! pipe.
 
 mod cacerts;
 mod handshakes;

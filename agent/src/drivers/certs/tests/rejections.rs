@@ -1,4 +1,5 @@
-//! Every rule for a peer's certificate, broken one at a time, on real handshakes with a peer that has no rules of its own.
+//! Every rule for a peer's certificate, broken one at a time, on real handshakes with a peer that has no rules of its
+//! own.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The store over time: fetched once, renewed while streams stay open, kept through failures, closed on expiry, forgotten.
+//! The store over time: fetched once, renewed while streams stay open, kept through failures, closed on expiry,
+//! forgotten.
 
 use std::sync::Arc;
 

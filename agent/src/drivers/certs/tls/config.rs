@@ -1,7 +1,7 @@
 //! The TLS that the mesh speaks: version 1.3 only, two cipher suites, both sides with a certificate, nothing resumed.
 //!
-//! A [`ServerConfig`] is made once per pod and a [`ClientConfig`] once per tunnel; both hold on to an identity. Each handshake
-//! takes the certificate that is current then, so a renewal or new roots need no new configuration.
+//! A [`ServerConfig`] is made once per pod and a [`ClientConfig`] once per tunnel; both hold on to an identity. Each
+//! handshake takes the certificate that is current then, so a renewal or new roots need no new configuration.
 
 use std::sync::Arc;
 
@@ -30,14 +30,15 @@ pub struct ClientConfig {
     protocols: Arc<[Vec<u8>]>,
 }
 
-/// A server that shows `identity`'s certificate, asks for one of the same trust domain and offers `protocols` (ALPN, the preferred
-/// one first, for example `[b"h2"]`).
+/// A server that shows `identity`'s certificate, asks for one of the same trust domain and offers `protocols` (ALPN,
+/// the preferred one first, for example `[b"h2"]`).
 #[must_use]
 pub fn server_config(identity: &IdentityHandle, protocols: &[&[u8]]) -> Arc<ServerConfig> {
     Arc::new(ServerConfig { identity: identity.clone(), protocols: owned(protocols) })
 }
 
-/// A client that shows `identity`'s certificate and speaks only to one of `expected`. An empty list refuses every server.
+/// A client that shows `identity`'s certificate and speaks only to one of `expected`. An empty list refuses every
+/// server.
 #[must_use]
 pub fn client_config(identity: &IdentityHandle, expected: Arc<[Identity]>, protocols: &[&[u8]]) -> Arc<ClientConfig> {
     Arc::new(ClientConfig { identity: identity.clone(), expected, protocols: owned(protocols) })

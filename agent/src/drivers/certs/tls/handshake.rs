@@ -96,7 +96,8 @@ impl HandshakeError {
 
     /// Finds a failed handshake behind the error of an established stream.
     ///
-    /// In TLS 1.3 a client is done before the server has looked at its certificate: a refusal arrives as the error of its first read.
+    /// In TLS 1.3 a client is done before the server has looked at its certificate: a refusal arrives as the error of
+    /// its first read.
     #[must_use]
     pub fn behind(error: &io::Error) -> Option<Self> {
         let TlsError::AlertReceived(alert) = error.get_ref()?.downcast_ref::<TlsError>()? else {
@@ -123,8 +124,8 @@ where
 
 /// Opens a connection to a server, which must prove to be one of the configuration's expected identities.
 ///
-/// `within` bounds the whole handshake; dropping the future ends it at once. The server may still refuse us after this returned:
-/// see [`HandshakeError::behind`].
+/// `within` bounds the whole handshake; dropping the future ends it at once. The server may still refuse us after this
+/// returned: see [`HandshakeError::behind`].
 ///
 /// # Errors
 /// [`HandshakeError`]; `io` is closed then.

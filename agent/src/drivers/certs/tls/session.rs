@@ -1,7 +1,7 @@
 //! One handshake's side of the TLS library: hands out our certificate, judges the peer's and remembers the verdict.
 //!
-//! Made anew for each handshake, so that a verdict never belongs to another connection and roots and certificate are of one
-//! issue. [`Session::finish`] takes everything back: an open connection does not keep a key alive.
+//! Made anew for each handshake, so that a verdict never belongs to another connection and roots and certificate are of
+//! one issue. [`Session::finish`] takes everything back: an open connection does not keep a key alive.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
