@@ -127,7 +127,7 @@ const PIECE: usize = 64 << 10;
 
 /// The `n`th piece of a byte stream in which every piece differs.
 fn pattern(n: usize) -> Bytes {
-    let mut piece: Vec<u8> = (0..PIECE).map(|i| (i * 31 >> 3) as u8).collect();
+    let mut piece: Vec<u8> = (0..PIECE).map(|i| ((i * 31) >> 3) as u8).collect();
     piece[..8].copy_from_slice(&n.to_be_bytes());
     piece.into()
 }

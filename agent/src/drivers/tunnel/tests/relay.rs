@@ -125,12 +125,16 @@ async fn the_clients_reset_and_its_drop_reach_the_server() {
                 let (first, end) = resets.recv().await.unwrap();
                 assert_eq!((&first[..], end), (&b"x"[..], Some(Err(StreamError::Reset(reason)))));
             }
-            let mut dropped = client.open(&to(App::Echo)).await.unwrap().stream;
-            dropped.send.send(&mut Bytes::from_static(b"y")).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            drop(dropped);
-            let (_, end) = resets.recv().await.unwrap();
-            assert_eq!(end, Some(Err(StreamError::Reset(ResetReason::Cancel))));
+            for only_one_half in [true, false] {
+                let (mut send, recv) = client.open(&to(App::Echo)).await.unwrap().stream.split();
+                send.send(&mut Bytes::from_static(b"y")).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                drop(send);
+                let kept = only_one_half.then_some(recv);
+                let (_, end) = resets.recv().await.unwrap();
+                assert_eq!(end, Some(Err(StreamError::Reset(ResetReason::Cancel))));
+                drop(kept);
+            }
         };
         tokio::select! { () = test => {}, ended = connection => panic!("{ended:?}") }
     };
