@@ -92,8 +92,7 @@ impl PodAddresses {
     /// From the standard library's forms.
     #[must_use]
     pub fn new(v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) -> Self {
-        let families =
-            if v4.is_some() { Self::HAS_V4 } else { 0 } | if v6.is_some() { Self::HAS_V6 } else { 0 };
+        let families = if v4.is_some() { Self::HAS_V4 } else { 0 } | if v6.is_some() { Self::HAS_V6 } else { 0 };
         Self {
             families,
             v4: v4.map_or(0, |ip| u32::from_ne_bytes(ip.octets())),
@@ -260,8 +259,9 @@ const _: () = {
     assert!(Counter::AdmittedFlowsFull as usize + 1 == Counter::COUNT);
 };
 
+/// What only the agent needs.
 #[cfg(feature = "user")]
-mod user {
+pub mod user {
     use super::{Flow, ListenerKey, OriginalDestination, PodAddresses, SocketNote, SourceKey};
 
     // SAFETY: plain integers without implicit padding, as the sizes above show.
@@ -276,6 +276,20 @@ mod user {
     unsafe impl aya::Pod for SocketNote {}
     // SAFETY: as above.
     unsafe impl aya::Pod for SourceKey {}
+
+    /// The bytes of a key or value.
+    #[must_use]
+    pub fn bytes<T: aya::Pod>(value: &T) -> &[u8] {
+        // SAFETY: `Pod` promises plain data without padding, so every byte is initialised.
+        unsafe { core::slice::from_raw_parts(core::ptr::from_ref(value).cast(), size_of::<T>()) }
+    }
+
+    /// The bytes of a key or value, to be filled in.
+    #[must_use]
+    pub fn bytes_mut<T: aya::Pod>(value: &mut T) -> &mut [u8] {
+        // SAFETY: as above, and every combination of bytes is a valid value.
+        unsafe { core::slice::from_raw_parts_mut(core::ptr::from_mut(value).cast(), size_of::<T>()) }
+    }
 }
 
 #[cfg(test)]
@@ -296,7 +310,8 @@ mod tests {
             assert_eq!(address.to_ip().to_string(), canonical.parse::<IpAddr>().unwrap().to_string(), "{text}");
         }
         assert_eq!(Address::from_ip("10.1.2.3".parse().unwrap()), Address::from_ip("::ffff:10.1.2.3".parse().unwrap()));
-        let bytes: Vec<u8> = Address::from_ip("1.2.3.4".parse().unwrap()).0.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let bytes: Vec<u8> =
+            Address::from_ip("1.2.3.4".parse().unwrap()).0.iter().flat_map(|word| word.to_ne_bytes()).collect();
         assert_eq!(bytes, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 1, 2, 3, 4]);
     }
 

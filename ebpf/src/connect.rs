@@ -1,15 +1,14 @@
 //! `cgroup/connect4`, `cgroup/connect6`: an enrolled pod's TCP connections go to the agent.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use sotto_ebpf::abi::{Address, Counter, OUTBOUND_PORT, SocketNote};
 use sotto_ebpf::decide::{self, Outbound};
 
+use crate::context::SockAddr;
 use crate::maps::{PODS, count, delete_note, note, write_note};
-use crate::packet::{user_address_v6, user_port};
 
 const ALLOW: i32 = 1;
 /// connect() fails with EPERM.
@@ -18,19 +17,12 @@ const IPPROTO_TCP: u32 = 6;
 
 #[cgroup_sock_addr(connect4)]
 fn sotto_connect4(ctx: SockAddrContext) -> i32 {
-    let raw = ctx.sock_addr;
-    // SAFETY: the context is valid while the program runs.
-    let destination = Address::from_v4_word(unsafe { (&raw const (*raw).user_ip4).read_volatile() });
-    match capture(&ctx, destination) {
+    let call = SockAddr(ctx.sock_addr);
+    match capture(&ctx, call, call.address_v4()) {
         Verdict::Allow => ALLOW,
         Verdict::Deny => DENY,
         Verdict::Redirect(to) => {
-            let Some(word) = to.v4_word() else { return DENY };
-            // SAFETY: as above; connect hooks may write the destination.
-            unsafe {
-                (&raw mut (*raw).user_ip4).write_volatile(word);
-                (&raw mut (*raw).user_port).write_volatile(u32::from(OUTBOUND_PORT.to_be()));
-            }
+            call.set_v4(to.0[3], OUTBOUND_PORT);
             ALLOW
         }
     }
@@ -38,19 +30,12 @@ fn sotto_connect4(ctx: SockAddrContext) -> i32 {
 
 #[cgroup_sock_addr(connect6)]
 fn sotto_connect6(ctx: SockAddrContext) -> i32 {
-    let raw = ctx.sock_addr;
-    match capture(&ctx, user_address_v6(raw)) {
+    let call = SockAddr(ctx.sock_addr);
+    match capture(&ctx, call, call.address_v6()) {
         Verdict::Allow => ALLOW,
         Verdict::Deny => DENY,
         Verdict::Redirect(to) => {
-            // SAFETY: the context is valid while the program runs; connect hooks may write the destination.
-            unsafe {
-                (&raw mut (*raw).user_ip6[0]).write_volatile(to.0[0]);
-                (&raw mut (*raw).user_ip6[1]).write_volatile(to.0[1]);
-                (&raw mut (*raw).user_ip6[2]).write_volatile(to.0[2]);
-                (&raw mut (*raw).user_ip6[3]).write_volatile(to.0[3]);
-                (&raw mut (*raw).user_port).write_volatile(u32::from(OUTBOUND_PORT.to_be()));
-            }
+            call.set_v6(to, OUTBOUND_PORT);
             ALLOW
         }
     }
@@ -59,18 +44,16 @@ fn sotto_connect6(ctx: SockAddrContext) -> i32 {
 enum Verdict {
     Allow,
     Deny,
+    /// To this address of the pod, of the family of the destination; v4-mapped on an IPv6 socket that asked for that.
     Redirect(Address),
 }
 
 #[inline(always)]
-fn capture(ctx: &SockAddrContext, destination: Address) -> Verdict {
-    let raw: *mut bpf_sock_addr = ctx.sock_addr;
-    // SAFETY: the context is valid while the program runs, and a connect() always has a socket.
-    let (protocol, socket) =
-        unsafe { ((&raw const (*raw).protocol).read_volatile(), (&raw const (*raw).__bindgen_anon_1.sk).read_volatile()) };
-    if protocol != IPPROTO_TCP {
+fn capture(ctx: &SockAddrContext, call: SockAddr, destination: Address) -> Verdict {
+    if call.protocol() != IPPROTO_TCP {
         return Verdict::Allow;
     }
+    let socket = call.socket();
     let earlier = note(socket).map(|note| note.kind);
     if matches!(earlier, Some(SocketNote::OWN | SocketNote::DELIVERY)) {
         return Verdict::Allow;
@@ -84,7 +67,7 @@ fn capture(ctx: &SockAddrContext, destination: Address) -> Verdict {
         }
         return Verdict::Allow;
     };
-    let port = user_port(raw);
+    let port = call.port();
     match decide::outbound(destination, port, &pod) {
         Outbound::AlreadyCaptured => Verdict::Allow,
         Outbound::LeaveAlone => {

@@ -1,34 +1,30 @@
 //! `sk_lookup` in a pod's network namespace: chooses who takes a new connection.
 
-use aya_ebpf::bindings::{BPF_SK_LOOKUP_F_REPLACE, bpf_sk_lookup};
+use aya_ebpf::bindings::BPF_SK_LOOKUP_F_REPLACE;
 use aya_ebpf::macros::sk_lookup;
 use aya_ebpf::programs::SkLookupContext;
 use sotto_ebpf::abi::{Address, Counter, Flow, ListenerKey, Role};
 use sotto_ebpf::decide::{self, Inbound};
 
+use crate::context::SkLookup;
 use crate::maps::{ADMITTED_FLOWS, LISTENERS, count};
 
 /// The kernel goes on as if there were no program, or takes the socket that was assigned.
 const PASS: u32 = 1;
 /// The kernel answers with RST.
 const DROP: u32 = 0;
-const AF_INET: u32 = 2;
 const IPPROTO_TCP: u32 = 6;
 /// `lo` has this index in every network namespace.
 const LOOPBACK_IFINDEX: u32 = 1;
 
 #[sk_lookup]
 fn sotto_inbound(ctx: SkLookupContext) -> u32 {
-    let raw = ctx.lookup;
-    // SAFETY: the context is valid while the program runs.
-    let (protocol, device) = unsafe {
-        ((&raw const (*raw).protocol).read_volatile(), (&raw const (*raw).ingress_ifindex).read_volatile())
-    };
-    if protocol != IPPROTO_TCP {
+    let call = SkLookup(ctx.lookup);
+    if call.protocol() != IPPROTO_TCP {
         return PASS;
     }
-    let flow = flow(raw);
-    let inside = decide::from_inside(device == LOOPBACK_IFINDEX, flow.local, flow.remote);
+    let flow = call.flow();
+    let inside = decide::from_inside(call.device() == LOOPBACK_IFINDEX, flow.local, flow.remote);
     match decide::inbound(flow.local_port, inside) {
         Inbound::Application => PASS,
         Inbound::Refuse => {
@@ -59,38 +55,4 @@ fn hand_over(ctx: SkLookupContext, ip: Address, role: Role) -> u32 {
 #[inline(always)]
 fn is_admitted(flow: &Flow) -> bool {
     ADMITTED_FLOWS.get_ptr(flow).is_some()
-}
-
-#[inline(always)]
-fn flow(raw: *mut bpf_sk_lookup) -> Flow {
-    // SAFETY: the context is valid while the program runs. One read per field: the verifier takes no other.
-    unsafe {
-        let (local, remote) = if (&raw const (*raw).family).read_volatile() == AF_INET {
-            (
-                Address::from_v4_word((&raw const (*raw).local_ip4).read_volatile()),
-                Address::from_v4_word((&raw const (*raw).remote_ip4).read_volatile()),
-            )
-        } else {
-            (
-                Address([
-                    (&raw const (*raw).local_ip6[0]).read_volatile(),
-                    (&raw const (*raw).local_ip6[1]).read_volatile(),
-                    (&raw const (*raw).local_ip6[2]).read_volatile(),
-                    (&raw const (*raw).local_ip6[3]).read_volatile(),
-                ]),
-                Address([
-                    (&raw const (*raw).remote_ip6[0]).read_volatile(),
-                    (&raw const (*raw).remote_ip6[1]).read_volatile(),
-                    (&raw const (*raw).remote_ip6[2]).read_volatile(),
-                    (&raw const (*raw).remote_ip6[3]).read_volatile(),
-                ]),
-            )
-        };
-        Flow {
-            local,
-            remote,
-            local_port: (&raw const (*raw).local_port).read_volatile() as u16,
-            remote_port: u16::from_be((&raw const (*raw).remote_port).read_volatile()),
-        }
-    }
 }

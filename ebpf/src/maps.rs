@@ -2,9 +2,7 @@
 
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock};
 use aya_ebpf::btf_maps::{HashMap, PerCpuArray, SkStorage, SockHash};
-use aya_ebpf::helpers::generated::{
-    bpf_map_lookup_elem, bpf_sk_release, bpf_sk_storage_delete, bpf_sk_storage_get,
-};
+use aya_ebpf::helpers::generated::{bpf_map_lookup_elem, bpf_sk_release, bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_map;
 use sotto_ebpf::abi::{
     Counter, Flow, ListenerKey, MAX_ADMITTED_FLOWS, MAX_LISTENERS, MAX_ORIGINAL_DESTINATIONS, MAX_PODS,

@@ -1,29 +1,7 @@
-//! Checked access to what programs are shown: context fields and packet headers.
+//! Checked access to packet headers.
 
-use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::programs::TcContext;
 use sotto_ebpf::abi::Address;
-
-/// The destination of a connect(), or the peer of a getpeername(), on an IPv6 socket.
-#[inline(always)]
-pub(crate) fn user_address_v6(raw: *mut bpf_sock_addr) -> Address {
-    // SAFETY: the context is valid while the program runs. One read per field: the verifier takes no other.
-    unsafe {
-        Address([
-            (&raw const (*raw).user_ip6[0]).read_volatile(),
-            (&raw const (*raw).user_ip6[1]).read_volatile(),
-            (&raw const (*raw).user_ip6[2]).read_volatile(),
-            (&raw const (*raw).user_ip6[3]).read_volatile(),
-        ])
-    }
-}
-
-/// The port of the same, in host order.
-#[inline(always)]
-pub(crate) fn user_port(raw: *mut bpf_sock_addr) -> u16 {
-    // SAFETY: the context is valid while the program runs. The port is in network order in the low half of the word.
-    u16::from_be(unsafe { (&raw const (*raw).user_port).read_volatile() } as u16)
-}
 
 /// What matters of a TCP packet.
 pub(crate) struct Segment {

@@ -1,4 +1,8 @@
 //! Every call into the kernel that the standard library does not offer.
 
+pub mod bpf;
+pub mod capability;
+pub mod cgroup;
+pub mod mount;
 pub mod netns;
 pub mod socket;
