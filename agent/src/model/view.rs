@@ -74,6 +74,14 @@ impl MeshView {
         self.workloads.get(pod)
     }
 
+    /// A service by its DNS name, as [`Service::hostname`] spells it.
+    #[must_use]
+    pub fn service_named(&self, hostname: &str) -> Option<&Arc<Service>> {
+        let (name, rest) = hostname.split_once('.')?;
+        let namespace = rest.strip_suffix(".svc.cluster.local")?;
+        self.services.get(&ObjectName::new(namespace, name))
+    }
+
     /// All pods, in no order.
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
         self.workloads.values()
