@@ -32,10 +32,13 @@ pub struct Config {
     pub grace: Duration,
 }
 
+/// Takes a pod and a set of its listeners for each data-plane thread.
+pub type Serve = Box<dyn FnMut(&Arc<LocalPod>, Vec<Listeners>) + Send>;
+
 /// What the reconciler reports to.
 pub struct Outputs {
     /// Hands a pod's listeners to the data-plane threads, one set each.
-    pub serve: Box<dyn FnMut(&Arc<LocalPod>, Vec<Listeners>) + Send>,
+    pub serve: Serve,
     /// The carried pods by address.
     pub local: watch::Sender<Arc<LocalPods>>,
     /// The carried and the waiting pods.

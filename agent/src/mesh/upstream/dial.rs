@@ -102,6 +102,7 @@ async fn establish(socket: Socket, address: SocketAddr, limit: Duration) -> Resu
 
 fn classify(address: SocketAddr, limit: Duration, source: io::Error) -> DialError {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut};
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the library's list of error kinds grows")]
     match source.kind() {
         ConnectionRefused | ConnectionReset => DialError::Refused(address),
         TimedOut => DialError::TimedOut { address, limit },
