@@ -6,7 +6,6 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::ConnectionLabels;
@@ -88,11 +87,10 @@ fn register_connections(istio: &mut Registry, connections: &ConnectionMetrics) {
     // Istio names these without OpenMetrics' unit order ("sent_bytes", not "bytes_sent").
     istio.register_with_unit("tcp_sent", "Bytes of responses", Unit::Bytes, connections.sent.clone());
     istio.register_with_unit("tcp_received", "Bytes of requests", Unit::Bytes, connections.received.clone());
-    istio.register(
-        "build",
-        "The agent's component and version",
-        Info::new(vec![("component", "ztunnel"), ("tag", env!("CARGO_PKG_VERSION"))]),
-    );
+    // Dashboards of this field look for the node proxy under Istio's component name.
+    let build = Family::<[(&str, &str); 2], Gauge>::default();
+    build.get_or_create(&[("component", "ztunnel"), ("tag", env!("CARGO_PKG_VERSION"))]).set(1);
+    istio.register("build", "The agent's component and version", build);
 }
 
 #[cfg(test)]
@@ -123,6 +121,7 @@ mod tests {
         assert!(page.contains("istio_tcp_sent_bytes_total{reporter=\"source\",source_workload=\"unknown\""), "{page}");
         assert!(page.contains("response_flags=\"CONNECT\",connection_security_policy=\"unknown\""), "{page}");
         assert!(page.contains("istio_tcp_connections_failed_total{"), "{page}");
+        assert!(page.contains("istio_build{component=\"ztunnel\",tag=\""), "{page}");
         assert!(page.ends_with("# EOF\n"), "{page}");
     }
 }

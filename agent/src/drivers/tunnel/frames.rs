@@ -178,10 +178,10 @@ mod tests {
         let more = frame(CONTINUATION, 0, 1, &[4]);
         let last = frame(CONTINUATION, END_HEADERS, 1, &[]);
         let whole = frame(HEADERS, END_HEADERS, 3, &[1, 2, 3]);
-        check(&conversation(&[begun.clone()]), &[], Some(1));
+        check(&conversation(std::slice::from_ref(&begun)), &[], Some(1));
         check(&conversation(&[begun.clone(), more.clone()]), &[], Some(1));
         check(&conversation(&[begun, more, last.clone()]), &[], None);
-        check(&conversation(&[whole.clone()]), &[], None);
+        check(&conversation(std::slice::from_ref(&whole)), &[], None);
         check(&conversation(&[whole.clone(), whole[..11].to_vec()]), &[], Some(2));
         check(&conversation(&[last]), &[], None);
     }

@@ -197,3 +197,48 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// How many bytes go through before the first break.
+    fn before_the_break(mut step: impl FnMut(&mut Context<'_>) -> Poll<io::Result<usize>>) -> usize {
+        let mut total = 0;
+        while let Poll::Ready(size) = step(&mut Context::from_waker(Waker::noop())) {
+            total += size.unwrap();
+            assert!(total <= 2 * TURN, "no break");
+        }
+        total
+    }
+
+    #[test]
+    fn a_stream_that_never_waits_takes_breaks() {
+        let mut io = Metered::client(tokio::io::join(tokio::io::repeat(0), tokio::io::sink()), Meter::new());
+        for _ in 0..3 {
+            let read = before_the_break(|cx| {
+                let mut space = [0; 10_000];
+                let mut buf = ReadBuf::new(&mut space);
+                Pin::new(&mut io).poll_read(cx, &mut buf).map_ok(|()| buf.filled().len())
+            });
+            let written = before_the_break(|cx| Pin::new(&mut io).poll_write(cx, &[0; 10_000]));
+            assert!((TURN..TURN + 10_000).contains(&read), "{read}");
+            assert!((TURN..TURN + 10_000).contains(&written), "{written}");
+        }
+    }
+
+    #[test]
+    fn the_connection_window_is_followed() {
+        let mut observed = Meter::new().observed();
+        observed.note_sent(Seen::Data(40_000));
+        assert!(observed.starved_since.is_none());
+        observed.note_sent(Seen::Data(20_000));
+        assert!(observed.starved_since.is_some());
+        observed.note_received(Seen::Window(10_000));
+        assert!(observed.starved_since.is_some());
+        observed.note_received(Seen::Window(1000));
+        assert!(observed.starved_since.is_none());
+    }
+}

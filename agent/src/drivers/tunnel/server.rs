@@ -130,7 +130,8 @@ where
             self.result = Err(TunnelError::Protocol("too many requests abandoned before they were answered".into()));
             h2.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
         }
-        match pin!(h2.accept()).poll(cx) {
+        let next = pin!(h2.accept()).poll(cx);
+        match next {
             Poll::Pending => return false,
             Poll::Ready(Some(Ok((request, response)))) => self.begin(request, response),
             Poll::Ready(Some(Err(error))) => self.end(Err(error.into())),

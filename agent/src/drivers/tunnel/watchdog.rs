@@ -127,7 +127,7 @@ impl Pinger {
                 let _ = pings.ping(Ping::opaque()).await;
                 pings
             })),
-            busy => busy,
+            busy @ (Self::Asking(_) | Self::Unable) => busy,
         };
     }
 
