@@ -1,2 +1,23 @@
-//! What the eBPF programs and the agent share: layouts and pure decisions.
+//! What the eBPF programs and the agent share: layouts ([`abi`]) and pure decisions ([`decide`]).
+//!
+//! Each program is one file beside this one, and `maps.rs` declares the maps:
+//!
+//! | Map | Key → value | Written by | Read by | Size | When full |
+//! |---|---|---|---|---|---|
+//! | `PODS` | netns cookie → [`abi::PodAddresses`] | agent | connect | 4,096 | the agent cannot enrol the pod and says so |
+//! | `SOCKETS` | socket → [`abi::SocketNote`] | agent (its own sockets), connect (captured ones) | connect, sockops, getpeername | lives in the socket | connect() fails with EPERM, counted |
+//! | `ORIGINAL_DESTINATIONS` | [`abi::SourceKey`] → [`abi::OriginalDestination`] | sockops | agent, which takes the entry out | 262,144 | counted; the agent finds no entry and resets the connection |
+//! | `ADMITTED_FLOWS` | [`abi::Flow`] → 1 | sockops | inbound | 262,144 | counted; the flow counts as plain text from outside |
+//! | `LISTENERS` | [`abi::ListenerKey`] → listening socket | agent; the kernel removes closed sockets | inbound, hold | 32,768 | the agent cannot serve the pod and says so |
+//! | `COUNTERS` | [`abi::Counter`] → number, per CPU | every program | agent | one per counter | - |
+//!
+//! Addresses in maps are 16 bytes in network order, IPv4 as `::ffff:a.b.c.d`; ports are in host order.
+//!
+//! A socket is the agent's own because the agent wrote a note about it through its descriptor. A mark (`SO_MARK`) would
+//! not do: a pod with `CAP_NET_RAW` can set one and so step around the mesh.
+//!
+//! The programs need Linux 5.17, because of `bpf_sk_lookup.ingress_ifindex`.
 #![cfg_attr(target_arch = "bpf", no_std)]
+
+pub mod abi;
+pub mod decide;

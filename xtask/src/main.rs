@@ -1,3 +1,67 @@
-//! Everything a contributor runs: `cargo xtask help`.
+//! Everything a contributor runs: `cargo xtask help`. One module per command.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its terminal")]
 
-fn main() {}
+mod build;
+mod cache;
+mod ci;
+mod demo;
+mod deny;
+mod ebpf;
+mod process;
+mod setup;
+mod tidy;
+mod tiers;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::tiers::runner::Selection;
+use crate::workspace::Workspace;
+
+/// Builds, tests and checks sotto.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Make this machine able to build and test: eBPF toolchain, linker, test tools. Quick when nothing is missing.
+    Setup,
+    /// Build the eBPF programs into target/sotto-ebpf.o and list them.
+    Ebpf,
+    /// Build the eBPF programs and the `sotto` binary (release unless --dev).
+    Build(build::Options),
+    /// Run every test tier that this machine can run, and say which it could not.
+    Test(Selection),
+    /// Two nodes as network namespaces, pods enrolled live, what crosses the wire before and after.
+    Demo(demo::Options),
+    /// Check layers, budgets, module docs and documents.
+    Tidy,
+    /// Everything that continuous integration checks, in its order.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    run(Cli::parse().task).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(task: Task) -> anyhow::Result<ExitCode> {
+    let workspace = Workspace::discover()?;
+    match task {
+        Task::Setup => setup::prepare::run(&workspace),
+        Task::Ebpf => ebpf::run(&workspace),
+        Task::Build(options) => build::run(&workspace, &options),
+        Task::Test(selection) => tiers::runner::run(&workspace, &selection),
+        Task::Demo(options) => demo::run(&workspace, &options),
+        Task::Tidy => tidy::report::run(&workspace),
+        Task::Ci => ci::run(&workspace),
+    }
+}

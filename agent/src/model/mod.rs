@@ -1,10 +1,12 @@
 //! The nouns of the mesh and the pure rules about them: no IO, no clock, no runtime.
 
 pub mod address;
+pub mod authority;
 pub mod baggage;
 pub mod enrolment;
 pub mod forwarded;
 pub mod identity;
 pub mod service;
+pub mod traceparent;
 pub mod view;
 pub mod workload;

@@ -8,7 +8,7 @@ use super::service::{Service, ServicePort};
 use super::workload::{ObjectName, Workload};
 
 /// Everything known of the mesh, indexed. Built by one writer, shared behind an `Arc`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct MeshView {
     workloads: HashMap<ObjectName, Arc<Workload>>,
     by_ip: HashMap<IpAddr, Arc<Workload>>,
@@ -72,6 +72,14 @@ impl MeshView {
     #[must_use]
     pub fn workload(&self, pod: &ObjectName) -> Option<&Arc<Workload>> {
         self.workloads.get(pod)
+    }
+
+    /// A service by its DNS name, as [`Service::hostname`] spells it.
+    #[must_use]
+    pub fn service_named(&self, hostname: &str) -> Option<&Arc<Service>> {
+        let (name, rest) = hostname.split_once('.')?;
+        let namespace = rest.strip_suffix(".svc.cluster.local")?;
+        self.services.get(&ObjectName::new(namespace, name))
     }
 
     /// All pods, in no order.

@@ -63,11 +63,11 @@ pub struct Owner {
 pub enum OwnerKind {
     /// `k8s.cronjob.name`
     CronJob,
-    /// `k8s.deployment.name`, also for stateful and daemon sets, as Istio does.
+    /// `k8s.deployment.name`
     Deployment,
     /// `k8s.job.name`
     Job,
-    /// `k8s.pod.name`
+    /// `k8s.pod.name`, also for pods of other controllers (stateful sets, daemon sets …), as Istio does.
     Pod,
 }
 

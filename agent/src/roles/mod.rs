@@ -1,1 +1,5 @@
-//! Who runs what: one file per subcommand.
+//! Who runs what: one file per subcommand; `agent` is what every node role has in common.
+
+pub mod agent;
+pub mod pages;
+pub mod standalone;

@@ -1,1 +1,3 @@
-//! From flags to the `Config` of each module.
+//! From flags to the `Config` of each module: parsed once, at the edge.
+
+pub mod standalone;

@@ -1,4 +1,10 @@
 //! Every call into the kernel that the standard library does not offer.
 
+pub mod bpf;
+pub mod capability;
+pub mod cgroup;
+pub mod limits;
+pub mod mount;
 pub mod netns;
+pub mod reply_path;
 pub mod socket;

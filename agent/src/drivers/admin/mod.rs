@@ -1,1 +1,3 @@
-//! The admin HTTP server (hyper).
+//! The admin HTTP server. Roles register pages; it knows none of them.
+
+pub mod server;

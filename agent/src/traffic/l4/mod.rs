@@ -1,1 +1,15 @@
 //! One TCP connection, from the capture to its last byte.
+//!
+//! ```text
+//! outbound  ── original destination ─▶ mesh::upstream ─▶ relay
+//! inbound   ── TLS ─▶ HBONE ─▶ authority, policy ─▶ application ─▶ relay
+//! plaintext ── policy ─▶ application ─▶ relay
+//! ```
+
+pub mod context;
+pub mod inbound;
+pub mod outbound;
+pub mod plaintext;
+pub mod record;
+pub mod relay;
+pub mod shard;

@@ -1,0 +1,78 @@
+//! The agent's listening sockets inside a pod's network namespace.
+//!
+//! The redirection chooses them by socket, so the port they are bound to does not matter to it. They take their usual ports, which
+//! is what people look for with `ss`; where the application already has one of them, any free port does.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::mesh::local::Listeners;
+use crate::sys::netns::Netns;
+
+const OUTBOUND: u16 = 15001;
+const PLAINTEXT: u16 = 15006;
+const HBONE: u16 = 15008;
+
+/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// One set of listeners per data-plane thread. The kernel spreads new connections over the threads' sockets (`SO_REUSEPORT`).
+///
+/// # Errors
+/// When the namespace cannot be entered or descriptors run out.
+pub fn open(netns: &Netns, threads: usize) -> io::Result<Vec<Listeners>> {
+    netns.run(|| {
+        let mut outbound = group(OUTBOUND, threads)?.into_iter();
+        let mut plaintext = group(PLAINTEXT, threads)?.into_iter();
+        let mut hbone = group(HBONE, threads)?.into_iter();
+        let mut sets = Vec::with_capacity(threads);
+        while let (Some(outbound), Some(plaintext), Some(hbone)) = (outbound.next(), plaintext.next(), hbone.next()) {
+            sets.push(Listeners { outbound, plaintext, hbone });
+        }
+        Ok(sets)
+    })?
+}
+
+fn group(port: u16, threads: usize) -> io::Result<Vec<TcpListener>> {
+    let first = match listen(port) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => listen(0),
+        other => other,
+    }?;
+    let port = first.local_addr()?.port();
+    let mut listeners = vec![first];
+    for _ in 1..threads {
+        listeners.push(listen(port)?);
+    }
+    Ok(listeners)
+}
+
+/// Listens on all addresses of both families, or of IPv4 alone where IPv6 is off.
+fn listen(port: u16) -> io::Result<TcpListener> {
+    match Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)) {
+        Ok(socket) => {
+            socket.set_only_v6(false)?;
+            match bind(&socket, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))) {
+                // A namespace with net.ipv6.conf.all.disable_ipv6=1 makes the socket but refuses the address.
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => listen_v4(port),
+                bound => bound.map(|()| socket.into()),
+            }
+        }
+        Err(_) => listen_v4(port),
+    }
+}
+
+fn listen_v4(port: u16) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    bind(&socket, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
+    Ok(socket.into())
+}
+
+fn bind(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)
+}

@@ -1,0 +1,136 @@
+//! Which pods of a node ought to be carried, and what that takes: pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::model::identity::Identity;
+use crate::model::view::MeshView;
+use crate::model::workload::{ObjectName, Workload};
+
+/// A pod that ought to be carried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// The pod's UID.
+    pub uid: Arc<str>,
+    /// Its addresses.
+    pub ips: Vec<IpAddr>,
+    /// Whom its certificate names.
+    pub identity: Identity,
+    /// Where its network namespace is.
+    pub netns: PathBuf,
+}
+
+/// Why a pod is no longer carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// It still runs, outside the mesh: its open connections go on.
+    Unlabelled,
+    /// It is gone, or is another pod now: its connections get a short grace.
+    Gone,
+}
+
+/// What it takes to get from the pods that are carried to those that ought to be.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// Pods to take on.
+    pub join: Vec<Wanted>,
+    /// UIDs of pods to let go.
+    pub leave: Vec<(Arc<str>, Leaving)>,
+}
+
+/// The enrolled pods of `node` that have an address and a network namespace; a pod without either cannot be carried yet.
+#[must_use]
+pub fn wanted(view: &MeshView, node: &str) -> BTreeMap<Arc<str>, Wanted> {
+    let here = |w: &&Arc<Workload>| &*w.node == node && w.is_enrolled() && !w.ips.is_empty();
+    view.workloads().filter(here).filter_map(|w| want(w)).map(|w| (Arc::clone(&w.uid), w)).collect()
+}
+
+fn want(workload: &Workload) -> Option<Wanted> {
+    Some(Wanted {
+        name: workload.pod.clone(),
+        uid: Arc::clone(&workload.uid),
+        ips: workload.ips.clone(),
+        identity: workload.identity.clone(),
+        netns: workload.netns.clone()?,
+    })
+}
+
+/// Compares. A pod that changed in any way that matters leaves and joins anew.
+#[must_use]
+pub fn steps(view: &MeshView, wanted: &BTreeMap<Arc<str>, Wanted>, carried: &BTreeMap<Arc<str>, Wanted>) -> Steps {
+    let mut steps = Steps::default();
+    for (uid, pod) in carried {
+        if wanted.get(uid) == Some(pod) {
+            continue;
+        }
+        let same_pod_runs = view.workload(&pod.name).is_some_and(|w| w.uid == pod.uid && w.ips == pod.ips);
+        steps.leave.push((Arc::clone(uid), if same_pod_runs { Leaving::Unlabelled } else { Leaving::Gone }));
+    }
+    steps.join = wanted.iter().filter(|(uid, pod)| carried.get(*uid) != Some(pod)).map(|(_, pod)| pod.clone()).collect();
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::enrolment::{Enrolment, OutsideReason};
+    use crate::model::identity::TrustDomain;
+    use crate::model::workload::{Locality, Owner, OwnerKind};
+
+    fn pod(name: &str, node: &str, ip: [u8; 4]) -> Workload {
+        Workload {
+            pod: ObjectName::new("demo", name),
+            uid: format!("uid-{name}").into(),
+            ips: vec![ip.into()],
+            node: node.into(),
+            identity: Identity::new(TrustDomain::default(), "demo", name).unwrap(),
+            owner: Owner { kind: OwnerKind::Pod, name: name.into() },
+            canonical_name: name.into(),
+            canonical_revision: "latest".into(),
+            app: "".into(),
+            version: "".into(),
+            locality: Locality::default(),
+            host_network: false,
+            enrolment: Enrolment::Enrolled,
+            netns: Some(format!("/run/netns/{name}").into()),
+        }
+    }
+
+    fn view(pods: &[Workload]) -> MeshView {
+        MeshView::new(pods.to_vec(), [])
+    }
+
+    #[test]
+    fn only_enrolled_pods_of_this_node_with_a_namespace_and_an_address_are_wanted() {
+        let outside = Workload { enrolment: Enrolment::Outside(OutsideReason::NotLabelled), ..pod("out", "a", [10, 0, 0, 4]) };
+        let early = Workload { ips: vec![], ..pod("early", "a", [10, 0, 0, 5]) };
+        let blind = Workload { netns: None, ..pod("blind", "a", [10, 0, 0, 6]) };
+        let pods = [pod("here", "a", [10, 0, 0, 1]), pod("there", "b", [10, 0, 0, 2]), outside, early, blind];
+        let names: Vec<_> = wanted(&view(&pods), "a").into_values().map(|w| w.name.name.to_string()).collect();
+        assert_eq!(names, ["here"]);
+    }
+
+    #[test]
+    fn a_pod_that_only_left_the_mesh_keeps_its_connections_and_one_that_is_gone_does_not() {
+        let before = view(&[pod("one", "a", [10, 0, 0, 1]), pod("two", "a", [10, 0, 0, 2])]);
+        let carried = wanted(&before, "a");
+        let unlabelled = Workload { enrolment: Enrolment::Outside(OutsideReason::OptedOut), ..pod("one", "a", [10, 0, 0, 1]) };
+        let after = view(&[unlabelled]);
+        let steps = steps(&after, &wanted(&after, "a"), &carried);
+        assert_eq!(steps.join, []);
+        assert_eq!(steps.leave, [("uid-one".into(), Leaving::Unlabelled), ("uid-two".into(), Leaving::Gone)]);
+    }
+
+    #[test]
+    fn a_changed_pod_leaves_and_joins_anew_and_an_unchanged_one_is_left_alone() {
+        let carried = wanted(&view(&[pod("one", "a", [10, 0, 0, 1]), pod("two", "a", [10, 0, 0, 2])]), "a");
+        let after = view(&[pod("one", "a", [10, 0, 0, 9]), pod("two", "a", [10, 0, 0, 2])]);
+        let steps = steps(&after, &wanted(&after, "a"), &carried);
+        assert_eq!(steps.leave, [("uid-one".into(), Leaving::Gone)]);
+        assert_eq!(steps.join.iter().map(|w| &*w.name.name).collect::<Vec<_>>(), ["one"]);
+    }
+}

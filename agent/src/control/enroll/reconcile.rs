@@ -1,0 +1,376 @@
+//! The one writer of who is carried on this node.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use super::join::{self, JoinError};
+use super::plan::{self, Leaving, Wanted};
+use super::status::{EnrolmentStatus, PodStatus};
+use crate::drivers::certs::store::{CertificateStore, IdentityHandle};
+use crate::drivers::redirect::{Redirect, RedirectError, Role};
+use crate::mesh::local::{Listeners, LocalPod, LocalPods, PodParts};
+use crate::mesh::source::state::MeshState;
+use crate::runtime::drain::Drain;
+use crate::runtime::ready::Pending;
+use crate::sys::netns::{Netns, NetnsCookie};
+use crate::sys::reply_path;
+use crate::telemetry::metrics::Metrics;
+
+/// How the reconciler works.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node's name in the mesh state.
+    pub node: Arc<str>,
+    /// Data-plane threads, each of which gets its own listeners.
+    pub threads: usize,
+    /// The agent's own network namespace, which must never be captured.
+    pub host: NetnsCookie,
+    /// How long the connections of a pod that is gone may go on.
+    pub grace: Duration,
+}
+
+/// Takes a pod and a set of its listeners for each data-plane thread.
+pub type Serve = Box<dyn FnMut(&Arc<LocalPod>, Vec<Listeners>) + Send>;
+
+/// What the reconciler reports to.
+pub struct Outputs {
+    /// Hands a pod's listeners to the data-plane threads, one set each.
+    pub serve: Serve,
+    /// The carried pods by address.
+    pub local: watch::Sender<Arc<LocalPods>>,
+    /// The carried and the waiting pods.
+    pub status: watch::Sender<Arc<EnrolmentStatus>>,
+    /// Gauges.
+    pub metrics: Arc<Metrics>,
+    /// Dropped when the pods of the first state are carried.
+    pub ready: Option<Pending>,
+}
+
+/// See the module.
+pub struct Reconciler {
+    config: Config,
+    redirect: Redirect,
+    certificates: CertificateStore,
+    outputs: Outputs,
+    drain: Drain,
+    carried: BTreeMap<Arc<str>, Carried>,
+    waiting: BTreeMap<Arc<str>, Waiting>,
+    closing: Vec<(Instant, Drain)>,
+    reply_paths: HashMap<NetnsCookie, usize>,
+    retired: (mpsc::UnboundedSender<Arc<Netns>>, mpsc::UnboundedReceiver<Arc<Netns>>),
+    swept: bool,
+    maintained: Option<Instant>,
+}
+
+struct Carried {
+    wanted: Wanted,
+    cookie: NetnsCookie,
+    pod: Arc<LocalPod>,
+}
+
+struct Waiting {
+    wanted: Wanted,
+    identity: IdentityHandle,
+    problem: String,
+}
+
+/// Pods that wait are looked at again this often, and so is everything else now and then: no event is relied upon.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Between "no longer captured" and "listeners gone": a connect() that was captured just before may still be on its way through
+/// the pod's loopback.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// How often the maps are looked through for what nobody will ask for any more, and from what age on it is: an application gives
+/// up a connect() after some two minutes.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const NEVER_ACCEPTED: Duration = Duration::from_secs(300);
+
+impl Reconciler {
+    /// A reconciler that carries no pod yet. `drain` is the parent of every pod's.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        redirect: Redirect,
+        certificates: CertificateStore,
+        outputs: Outputs,
+        drain: Drain,
+    ) -> Self {
+        Self {
+            config,
+            redirect,
+            certificates,
+            outputs,
+            drain,
+            carried: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            closing: Vec::new(),
+            reply_paths: HashMap::new(),
+            retired: mpsc::unbounded_channel(),
+            swept: false,
+            maintained: None,
+        }
+    }
+
+    /// Follows the mesh state until `stop` completes.
+    pub async fn run(&mut self, mut mesh: watch::Receiver<Arc<MeshState>>, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut tick = tokio::time::interval(RETRY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let state = Arc::clone(&mesh.borrow_and_update());
+            if state.loaded {
+                self.reconcile(&state).await;
+            }
+            self.outputs.metrics.state_problems.set(gauge(state.problems.len()));
+            self.maintain(Instant::now());
+            tokio::select! {
+                () = &mut stop => return,
+                Ok(()) = mesh.changed() => {}
+                _ = tick.tick() => {}
+                Some(netns) = self.retired.1.recv() => self.retire(&netns).await,
+            }
+        }
+    }
+
+    /// Captures nothing any more. Connections that are open go on.
+    pub async fn withdraw(&mut self) {
+        let cookies: Vec<_> = self.carried.values().map(|c| c.cookie).collect();
+        cookies.iter().for_each(|&cookie| report(self.redirect.leave(cookie)));
+        tokio::time::sleep(SETTLE).await;
+        cookies.iter().for_each(|&cookie| report(self.redirect.detach_pod(cookie)));
+    }
+
+    /// Tells the data-plane threads that no pod will follow.
+    pub fn stop_serving(&mut self) {
+        self.outputs.serve = Box::new(|_, _| {});
+    }
+
+    /// Takes everything out of the kernel again, once the data plane has ended.
+    ///
+    /// # Errors
+    /// When links or pins cannot be removed.
+    pub async fn finish(mut self) -> Result<(), RedirectError> {
+        self.carried.clear();
+        self.outputs.local.send_replace(Arc::default());
+        while let Ok(netns) = self.retired.1.try_recv() {
+            self.retire(&netns).await;
+        }
+        self.redirect.release()
+    }
+
+    async fn reconcile(&mut self, state: &MeshState) {
+        let view = &state.view;
+        let wanted = plan::wanted(view, &self.config.node);
+        let carried: BTreeMap<_, _> = self.carried.iter().map(|(uid, c)| (Arc::clone(uid), c.wanted.clone())).collect();
+        let steps = plan::steps(view, &wanted, &carried);
+        let changed = !steps.leave.is_empty() || !steps.join.is_empty();
+        self.leave(steps.leave).await;
+        self.waiting.retain(|uid, waiting| wanted.get(uid) == Some(&waiting.wanted));
+        for pod in steps.join {
+            self.try_join(pod).await;
+        }
+        self.sweep(state);
+        self.close_expired(Instant::now());
+        if changed {
+            self.publish();
+        }
+        if self.waiting.is_empty() {
+            self.outputs.ready = None;
+        }
+    }
+
+    async fn try_join(&mut self, wanted: Wanted) {
+        let uid = Arc::clone(&wanted.uid);
+        let waiting = self.waiting.remove(&uid);
+        let (identity, previous) = match waiting {
+            Some(waiting) => (waiting.identity, waiting.problem),
+            None => (self.certificates.hold(&wanted.identity), String::new()),
+        };
+        match self.join(&wanted, &identity).await {
+            Ok(carried) => {
+                tracing::info!(pod = %wanted.name, ips = ?wanted.ips, identity = %wanted.identity, "pod joined the mesh");
+                self.carried.insert(uid, carried);
+            }
+            Err(error) => {
+                let problem = error.to_string();
+                if problem != previous && !error.is_expected() {
+                    tracing::warn!(pod = %wanted.name, error = problem, "pod cannot join the mesh yet; trying again");
+                }
+                self.waiting.insert(uid, Waiting { wanted, identity, problem });
+            }
+        }
+    }
+
+    async fn join(&mut self, wanted: &Wanted, identity: &IdentityHandle) -> Result<Carried, JoinError> {
+        let netns = join::open_netns(wanted, self.config.host)?;
+        let cookie = netns.cookie();
+        if let Some(other) = self.carried.values().find(|c| c.cookie == cookie) {
+            let other = other.wanted.name.to_string();
+            return Err(JoinError::SharedNetns { path: wanted.netns.clone(), other });
+        }
+        identity.credentials()?;
+        let listeners = join::prepare(&mut self.redirect, wanted, &netns, self.config.threads).await?;
+        *self.reply_paths.entry(cookie).or_default() += 1;
+        let parts = PodParts {
+            name: wanted.name.clone(),
+            uid: Arc::clone(&wanted.uid),
+            ips: wanted.ips.clone(),
+            identity: wanted.identity.clone(),
+            credentials: identity.clone(),
+            netns,
+        };
+        let pod = Arc::new(LocalPod::new(parts, self.drain.child(), self.retired.0.clone()));
+        (self.outputs.serve)(&pod, listeners);
+        self.outputs.local.send_modify(|local| {
+            let local = Arc::make_mut(local);
+            local.extend(wanted.ips.iter().map(|&ip| (ip, Arc::clone(&pod))));
+        });
+        if let Err(error) = join::capture(&mut self.redirect, wanted, cookie) {
+            self.forget_addresses(wanted, &pod);
+            pod.drain.end();
+            return Err(error);
+        }
+        Ok(Carried { wanted: wanted.clone(), cookie, pod })
+    }
+
+    async fn leave(&mut self, leaving: Vec<(Arc<str>, Leaving)>) {
+        if leaving.is_empty() {
+            return;
+        }
+        let leaving: Vec<_> =
+            leaving.into_iter().filter_map(|(uid, why)| Some((self.carried.remove(&uid)?, why))).collect();
+        for (carried, _) in &leaving {
+            report(self.redirect.leave(carried.cookie));
+        }
+        tokio::time::sleep(SETTLE).await;
+        for (carried, why) in leaving {
+            self.stop_capture(carried.cookie);
+            let Carried { wanted, pod, .. } = carried;
+            self.forget_addresses(&wanted, &pod);
+            pod.drain.begin();
+            if why == Leaving::Gone {
+                self.closing.push((Instant::now() + self.config.grace, pod.drain.clone()));
+            }
+            tracing::info!(pod = %wanted.name, reason = ?why, "pod left the mesh");
+        }
+    }
+
+    fn forget_addresses(&mut self, wanted: &Wanted, pod: &Arc<LocalPod>) {
+        self.outputs.local.send_modify(|local| {
+            Arc::make_mut(local).retain(|_, other| !Arc::ptr_eq(other, pod));
+        });
+        for &ip in &wanted.ips {
+            if self.outputs.local.borrow().contains_key(&ip) {
+                continue;
+            }
+            for role in [Role::Outbound, Role::Plaintext, Role::Hbone] {
+                report(self.redirect.unlisten(ip, role));
+            }
+        }
+    }
+
+    /// Lets go, once, of what a dead agent had enrolled and nobody wants any more. As long as a part of the state cannot be
+    /// read, a pod described there may still be wanted: it stays captured.
+    fn sweep(&mut self, state: &MeshState) {
+        if self.swept || !state.problems.is_empty() {
+            return;
+        }
+        self.swept = true;
+        let waiting = self.waiting.values().filter_map(|w| Some(Netns::open(&w.wanted.netns).ok()?.cookie()));
+        let kept: HashSet<_> = self.carried.values().map(|c| c.cookie).chain(waiting).collect();
+        let left_behind = self.redirect.enrolled().and_then(|enrolled| {
+            Ok(enrolled.into_iter().chain(self.redirect.attached_pods()?).collect::<HashSet<_>>())
+        });
+        let left_behind = match left_behind {
+            Ok(cookies) => cookies,
+            Err(error) => {
+                tracing::error!(%error, "cannot see what an earlier agent had enrolled; it stays captured");
+                return;
+            }
+        };
+        for &cookie in left_behind.difference(&kept) {
+            tracing::info!(cookie = cookie.0, "letting go of a pod that an earlier agent had enrolled");
+            self.stop_capture(cookie);
+        }
+        if self.waiting.is_empty() {
+            report(self.redirect.retire_predecessors());
+        }
+    }
+
+    fn stop_capture(&mut self, cookie: NetnsCookie) {
+        report(self.redirect.leave(cookie));
+        report(self.redirect.detach_pod(cookie));
+    }
+
+    async fn retire(&mut self, netns: &Netns) {
+        let cookie = netns.cookie();
+        let Some(users) = self.reply_paths.get_mut(&cookie) else { return };
+        *users -= 1;
+        if *users > 0 {
+            return;
+        }
+        self.reply_paths.remove(&cookie);
+        if let Err(error) = reply_path::remove(netns).await {
+            tracing::warn!(cookie = cookie.0, %error, "cannot clean a pod's network namespace");
+        }
+    }
+
+    fn close_expired(&mut self, now: Instant) {
+        self.closing.retain(|(deadline, drain)| {
+            if *deadline <= now {
+                drain.end();
+            }
+            *deadline > now
+        });
+    }
+
+    /// Reads the programs' counters, and now and then forgets what connections that were never accepted left in the maps.
+    fn maintain(&mut self, now: Instant) {
+        match self.redirect.counters() {
+            Ok(counters) => self.outputs.metrics.redirect.set(&counters.named()),
+            Err(error) => report(Err(error)),
+        }
+        if self.maintained.is_none_or(|at| now - at >= SWEEP_EVERY) {
+            self.maintained = Some(now);
+            report(self.redirect.forget_stale(NEVER_ACCEPTED).map(drop));
+        }
+    }
+
+    fn publish(&self) {
+        let carried = self.carried.values().map(|c| describe(&c.wanted, None));
+        let waiting = self.waiting.values().map(|w| describe(&w.wanted, Some(w.problem.clone())));
+        let mut pods: Vec<_> = carried.chain(waiting).collect();
+        pods.sort_by(|a, b| a.uid.cmp(&b.uid));
+        self.outputs.metrics.enrolled_pods.set(gauge(self.carried.len()));
+        self.outputs.metrics.pending_pods.set(gauge(self.waiting.len()));
+        self.outputs.status.send_replace(Arc::new(EnrolmentStatus { pods }));
+    }
+
+}
+
+fn report(result: Result<(), RedirectError>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "the redirection could not be changed");
+    }
+}
+
+fn gauge(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn describe(wanted: &Wanted, waiting_for: Option<String>) -> PodStatus {
+    PodStatus {
+        namespace: wanted.name.namespace.to_string(),
+        name: wanted.name.name.to_string(),
+        uid: wanted.uid.to_string(),
+        ips: wanted.ips.clone(),
+        identity: wanted.identity.to_string(),
+        netns: wanted.netns.clone(),
+        enrolled: waiting_for.is_none(),
+        waiting_for,
+    }
+}

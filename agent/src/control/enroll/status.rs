@@ -1,0 +1,34 @@
+//! What became of the pods that ought to be carried, for operators.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+/// All pods of the node that are, or ought to be, carried.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EnrolmentStatus {
+    /// In the order of their UIDs.
+    pub pods: Vec<PodStatus>,
+}
+
+/// One pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PodStatus {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// The pod's UID.
+    pub uid: String,
+    /// Its addresses.
+    pub ips: Vec<IpAddr>,
+    /// Whom its certificate names.
+    pub identity: String,
+    /// Where its network namespace is.
+    pub netns: PathBuf,
+    /// Whether its traffic is carried.
+    pub enrolled: bool,
+    /// Why not (yet).
+    pub waiting_for: Option<String>,
+}

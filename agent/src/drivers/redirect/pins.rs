@@ -1,0 +1,81 @@
+//! Where everything is pinned.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sotto_ebpf::abi::LAYOUT;
+
+use super::error::RedirectError;
+use super::links;
+use crate::sys::netns::NetnsCookie;
+
+/// The agent's directory on bpffs.
+#[derive(Debug)]
+pub(super) struct Pins {
+    base: PathBuf,
+    root: PathBuf,
+}
+
+impl Pins {
+    /// Makes the directories that are missing.
+    pub(super) fn create(base: &Path) -> Result<Self, RedirectError> {
+        let pins = Self { base: base.to_owned(), root: base.join(version_name(LAYOUT)) };
+        for directory in [pins.links(), pins.pods()] {
+            fs::create_dir_all(&directory).map_err(RedirectError::path("make the directory", &directory))?;
+        }
+        Ok(pins)
+    }
+
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    pub(super) fn link(&self, name: &str) -> PathBuf {
+        self.links().join(name)
+    }
+
+    pub(super) fn pod(&self, cookie: NetnsCookie) -> PathBuf {
+        self.pods().join(cookie.0.to_string())
+    }
+
+    /// The pods that have a directory.
+    pub(super) fn attached_pods(&self) -> Result<Vec<NetnsCookie>, RedirectError> {
+        let directory = self.pods();
+        let names = names(&directory).map_err(RedirectError::path("list", &directory))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok().map(NetnsCookie)).collect())
+    }
+
+    /// The directories of agents with another layout.
+    pub(super) fn predecessors(&self) -> Result<Vec<PathBuf>, RedirectError> {
+        let names = names(&self.base).map_err(RedirectError::path("list", &self.base))?;
+        let current = version_name(LAYOUT);
+        Ok(names.into_iter().filter(|name| *name != current).map(|name| self.base.join(name)).collect())
+    }
+
+    /// Detaches and removes everything, predecessors included. Captures end first, so that no connection is handed to an
+    /// agent that is gone.
+    pub(super) fn remove_all(&self) -> Result<(), RedirectError> {
+        for predecessor in self.predecessors()? {
+            links::remove_tree(&predecessor)?;
+        }
+        links::remove_tree(&self.links())?;
+        links::remove_tree(&self.base)
+    }
+
+    fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    fn pods(&self) -> PathBuf {
+        self.root.join("pods")
+    }
+}
+
+fn version_name(layout: u32) -> String {
+    format!("v{layout}")
+}
+
+fn names(directory: &Path) -> io::Result<Vec<String>> {
+    fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}

@@ -1,0 +1,59 @@
+//! Where good objects contradict each other.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+use crate::mesh::source::field::FieldPath;
+use crate::mesh::source::objects::kind::{Kind, ObjectRef};
+use crate::mesh::source::problem::{Fault, Problem};
+use crate::model::service::Service;
+use crate::model::workload::{ObjectName, Workload};
+
+use super::pod::NETNS_ANNOTATION;
+
+/// Addresses and network namespaces that two objects claim. Both lists are sorted by name, so that the answer does not
+/// depend on the order of the source.
+pub(super) fn conflicts(workloads: &[Workload], services: &[Service]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut owners: HashMap<IpAddr, ObjectRef> = HashMap::new();
+    let mut claim = |ip: IpAddr, by: ObjectRef, field: &str| {
+        if let Some(first) = owners.get(&ip) {
+            let message = format!("{ip} is the address of {first} too: one of them gets the other's traffic");
+            problems.push(Fault::new(FieldPath::of(field), message).of(by));
+        } else {
+            owners.insert(ip, by);
+        }
+    };
+    for service in services {
+        for vip in &service.vips {
+            claim(*vip, reference(Kind::Service, &service.name), "spec.clusterIP");
+        }
+    }
+    for workload in workloads.iter().filter(|workload| !workload.host_network) {
+        for ip in &workload.ips {
+            claim(*ip, reference(Kind::Pod, &workload.pod), "status.podIP");
+        }
+    }
+    problems.extend(shared_namespaces(workloads));
+    problems
+}
+
+/// Two pods on one node in one network namespace cannot be told apart. Finished pods are in none.
+fn shared_namespaces(workloads: &[Workload]) -> impl Iterator<Item = Problem> {
+    let mut first: HashMap<(&str, &Path), &Workload> = HashMap::new();
+    workloads.iter().filter(|workload| !workload.ips.is_empty()).filter_map(move |workload| {
+        let netns = workload.netns.as_deref()?;
+        let other = *first.entry((&workload.node, netns)).or_insert(workload);
+        if other.pod == workload.pod {
+            return None;
+        }
+        let field = FieldPath::of("metadata.annotations").key(NETNS_ANNOTATION);
+        let message = format!("{} is the network namespace of Pod {} too", netns.display(), other.pod);
+        Some(Fault::new(field, message).of(reference(Kind::Pod, &workload.pod)))
+    })
+}
+
+fn reference(kind: Kind, name: &ObjectName) -> ObjectRef {
+    ObjectRef::new(kind, &name.namespace, &name.name)
+}

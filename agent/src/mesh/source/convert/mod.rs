@@ -1,0 +1,17 @@
+//! Kubernetes objects to the model, by pure rules that every source shares.
+//!
+//! `check` says what is wrong with one object by itself, `mesh` turns all objects into a view and says where they
+//! contradict each other, `derive` stands in for Kubernetes' endpoint controller where there is none.
+
+pub mod check;
+pub mod derive;
+pub mod mesh;
+
+mod conflicts;
+mod owner;
+mod pod;
+mod service;
+mod value;
+
+#[cfg(test)]
+mod tests;

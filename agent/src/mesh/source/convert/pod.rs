@@ -1,0 +1,116 @@
+//! Pods to workloads.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::mesh::source::field::{FieldPath, shorten};
+use crate::mesh::source::objects::pod::Pod;
+use crate::mesh::source::problem::Fault;
+use crate::model::enrolment::{Candidate, DATAPLANE_MODE_LABEL, decide};
+use crate::model::identity::{Identity, TrustDomain};
+use crate::model::workload::{Locality, ObjectName, Workload};
+
+use super::mesh::Rules;
+use super::owner::owner;
+use super::value;
+
+/// The annotation that gives the path of a pod's network namespace where no container runtime can be asked.
+pub(super) const NETNS_ANNOTATION: &str = "sotto.dev/netns";
+
+/// The annotation that a pod with an injected sidecar carries.
+const SIDECAR_ANNOTATION: &str = "sidecar.istio.io/status";
+
+/// What a pod inherits from the objects around it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Surroundings<'a> {
+    /// [`DATAPLANE_MODE_LABEL`] on the namespace.
+    pub(super) namespace_mode: Option<&'a str>,
+    /// Where its node is.
+    pub(super) locality: Locality,
+}
+
+/// The workload that a pod is.
+pub(super) fn workload(pod: &Pod, around: Surroundings<'_>, rules: &Rules) -> Result<Workload, Fault> {
+    let metadata = &pod.metadata;
+    let namespace = metadata.namespace_or_default();
+    let name = ObjectName::new(namespace, &metadata.name);
+    let owner = owner(pod);
+    let finished = pod.is_finished();
+    let first_label = |keys: &[&str]| keys.iter().find_map(|key| metadata.label(key));
+    let uid = if metadata.uid.is_empty() { name.to_string().into() } else { metadata.uid.as_str().into() };
+    let canonical_name = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
+    let canonical_revision = ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"];
+    let enrolment = decide(&Candidate {
+        namespace,
+        namespace_mode: around.namespace_mode,
+        pod_mode: metadata.label(DATAPLANE_MODE_LABEL),
+        host_network: pod.spec.host_network,
+        has_sidecar: metadata.annotations.contains_key(SIDECAR_ANNOTATION),
+        finished,
+    });
+    Ok(Workload {
+        // The address of a pod that has finished may already be another pod's.
+        ips: if finished { Vec::new() } else { addresses(pod)? },
+        node: pod.spec.node_name.as_str().into(),
+        identity: identity(pod, &rules.trust_domain)?,
+        canonical_name: first_label(&canonical_name).unwrap_or(&owner.name).into(),
+        canonical_revision: first_label(&canonical_revision).unwrap_or("latest").into(),
+        app: metadata.label("app").unwrap_or_default().into(),
+        version: metadata.label("version").unwrap_or_default().into(),
+        locality: around.locality,
+        host_network: pod.spec.host_network,
+        netns: if rules.netns_annotation { netns(pod)? } else { None },
+        pod: name,
+        uid,
+        owner,
+        enrolment,
+    })
+}
+
+/// All addresses of a pod, the primary one first, each once.
+pub(super) fn addresses(pod: &Pod) -> Result<Vec<IpAddr>, Fault> {
+    let mut ips = Vec::new();
+    let status = FieldPath::of("status");
+    let primary = (status.clone().key("podIP"), &pod.status.pod_ip);
+    let all = pod.status.pod_ips.iter().enumerate();
+    let all = all.map(|(i, entry)| (status.clone().key("podIPs").index(i).key("ip"), &entry.ip));
+    for (field, text) in std::iter::once(primary).chain(all).filter(|(_, text)| !text.is_empty()) {
+        let ip = value::address(text, field)?;
+        if !ips.contains(&ip) {
+            ips.push(ip);
+        }
+    }
+    Ok(ips)
+}
+
+/// Who the pod is.
+pub(super) fn identity(pod: &Pod, trust_domain: &TrustDomain) -> Result<Identity, Fault> {
+    let spec = &pod.spec;
+    let (field, account) = match (spec.service_account_name.as_str(), spec.service_account.as_str()) {
+        ("", "") => ("spec.serviceAccountName", "default"),
+        ("", account) => ("spec.serviceAccount", account),
+        (account, _) => ("spec.serviceAccountName", account),
+    };
+    let fault = |message: String| Fault::new(FieldPath::of(field), message);
+    if !value::is_subdomain(account) {
+        return Err(fault(format!("{:?} is not a valid name: {}", shorten(account), value::SUBDOMAIN)));
+    }
+    let namespace = pod.metadata.namespace_or_default();
+    Identity::new(trust_domain.clone(), namespace, account).map_err(|error| fault(error.to_string()))
+}
+
+/// The path of the pod's network namespace, if an annotation gives it.
+pub(super) fn netns(pod: &Pod) -> Result<Option<PathBuf>, Fault> {
+    let Some(path) = pod.metadata.annotations.get(NETNS_ANNOTATION) else {
+        return Ok(None);
+    };
+    let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.chars().any(char::is_control);
+    let valid = path.len() <= 4095 && path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(plain));
+    if !valid {
+        let field = FieldPath::of("metadata.annotations").key(NETNS_ANNOTATION);
+        let message =
+            format!("{:?} is not an absolute path without \".\" and \"..\", like /run/netns/NAME", shorten(path));
+        return Err(Fault::new(field, message));
+    }
+    Ok(Some(PathBuf::from(path)))
+}

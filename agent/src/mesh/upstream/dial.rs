@@ -1,0 +1,123 @@
+//! TCP connections that the agent makes from inside a pod's network namespace.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use socket2::{SockRef, Socket, TcpKeepalive};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::drivers::redirect::Sockets;
+use crate::mesh::local::LocalPod;
+use crate::sys::reply_path::REPLY_MARK;
+use crate::sys::socket;
+
+/// Why a dial failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// Nobody listens there: the far side answered with a reset.
+    #[error("connection to {0} refused: nothing listens there")]
+    Refused(SocketAddr),
+    /// No answer in time.
+    #[error("connection to {address} timed out after {limit:?}; a NetworkPolicy or a firewall may drop it, or the node is down")]
+    TimedOut {
+        /// Whom the agent dialled.
+        address: SocketAddr,
+        /// How long it waited.
+        limit: Duration,
+    },
+    /// The network said that there is no way.
+    #[error("no way to {address}: {source}")]
+    Unreachable {
+        /// Whom the agent dialled.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The agent could not even begin: descriptors, ports or rights are missing.
+    #[error("cannot make a connection to {address}: {source}")]
+    Local {
+        /// Whom the agent wanted to dial.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Dials from the pod's own address; the redirection leaves the socket alone.
+///
+/// # Errors
+/// [`DialError`]
+pub async fn connect(
+    pod: &LocalPod,
+    sockets: &Sockets,
+    address: SocketAddr,
+    limit: Duration,
+) -> Result<TcpStream, DialError> {
+    let local = |source| DialError::Local { address, source };
+    let socket = pod.netns().run(|| socket::tcp_socket(address.ip())).and_then(|made| made).map_err(local)?;
+    sockets.note_own(&socket).map_err(local)?;
+    establish(socket, address, limit).await
+}
+
+/// Dials an application in the pod, speaking from `client`'s address where it is given, so that the application sees whom it
+/// really talks to. The address must be of the application's family.
+///
+/// # Errors
+/// [`DialError`]
+pub async fn connect_application(
+    pod: &LocalPod,
+    sockets: &Sockets,
+    client: Option<IpAddr>,
+    address: SocketAddr,
+    limit: Duration,
+) -> Result<TcpStream, DialError> {
+    let local = |source| DialError::Local { address, source };
+    let socket = pod.netns().run(|| socket::tcp_socket(address.ip())).and_then(|made| made).map_err(local)?;
+    sockets.note_delivery(&socket).map_err(local)?;
+    if let Some(client) = client {
+        speak_from(&socket, client).map_err(local)?;
+    }
+    establish(socket, address, limit).await
+}
+
+fn speak_from(socket: &Socket, client: IpAddr) -> io::Result<()> {
+    socket::set_transparent(socket.as_fd(), client)?;
+    socket.set_mark(REPLY_MARK)?;
+    socket::set_bind_address_no_port(socket.as_fd())?;
+    socket.bind(&SocketAddr::new(client, 0).into())
+}
+
+async fn establish(socket: Socket, address: SocketAddr, limit: Duration) -> Result<TcpStream, DialError> {
+    let connecting = TcpSocket::from_std_stream(socket.into()).connect(address);
+    let stream = match tokio::time::timeout(limit, connecting).await {
+        Err(_) => return Err(DialError::TimedOut { address, limit }),
+        Ok(Err(source)) => return Err(classify(address, limit, source)),
+        Ok(Ok(stream)) => stream,
+    };
+    tune(&stream).map_err(|source| DialError::Local { address, source })?;
+    Ok(stream)
+}
+
+fn classify(address: SocketAddr, limit: Duration, source: io::Error) -> DialError {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut};
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the library's list of error kinds grows")]
+    match source.kind() {
+        ConnectionRefused | ConnectionReset => DialError::Refused(address),
+        TimedOut => DialError::TimedOut { address, limit },
+        HostUnreachable | NetworkUnreachable => DialError::Unreachable { address, source },
+        _ => DialError::Local { address, source },
+    }
+}
+
+/// Options of every socket that carries a connection: no Nagle delay, and dead peers are noticed (ztunnel's 180 s, 9 times).
+///
+/// # Errors
+/// When the socket is closed already.
+pub fn tune(stream: &TcpStream) -> io::Result<()> {
+    let interval = Duration::from_secs(180);
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(interval).with_interval(interval).with_retries(9);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}

@@ -1,0 +1,251 @@
+//! The tunnels that one pod has to others, on one data-plane thread: made once under concurrent demand, shared by streams,
+//! released when idle.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{FutureExt, LocalBoxFuture, Shared};
+
+use super::attempts::Retry;
+use super::dial::{self, DialError};
+use crate::drivers::certs::tls::config::client_config;
+use crate::drivers::certs::tls::handshake::{self, HandshakeError};
+use crate::drivers::redirect::Sockets;
+use crate::drivers::tunnel::client::{self, Client, Opened};
+use crate::drivers::tunnel::{Cause, Config as TunnelConfig, ConnectRequest, OpenError, TunnelError as HboneError};
+use crate::mesh::local::HBONE_PROTOCOLS;
+use crate::mesh::local::LocalPod;
+use crate::model::identity::Identity;
+use crate::runtime::tasks::LocalTasks;
+use crate::telemetry::labels::ResponseFlags;
+
+/// Whom a tunnel leads to. The source pod is the pool's own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The destination pod's HBONE address.
+    pub address: SocketAddr,
+    /// The identity that the destination must prove.
+    pub identity: Identity,
+}
+
+/// What a pool needs from the agent.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The redirection's notes about sockets.
+    pub sockets: Sockets,
+    /// HTTP/2 settings.
+    pub tunnel: Arc<TunnelConfig>,
+    /// Time for the TLS and HTTP/2 handshakes.
+    pub handshake_limit: Duration,
+    /// Time for TCP to the peer's agent.
+    pub dial_limit: Duration,
+    /// A tunnel without a stream for this long is closed.
+    pub idle: Duration,
+}
+
+/// See the module.
+pub struct Pool {
+    pod: Arc<LocalPod>,
+    config: Config,
+    tasks: LocalTasks,
+    slots: RefCell<HashMap<Key, Slot>>,
+    made: Cell<u64>,
+}
+
+#[derive(Default)]
+struct Slot {
+    open: Vec<Tunnel>,
+    dialing: Option<Dialing>,
+}
+
+/// A tunnel and its number in the pool.
+#[derive(Clone)]
+struct Tunnel {
+    number: u64,
+    client: Client,
+}
+
+type Dialing = Shared<LocalBoxFuture<'static, Result<(), Arc<TunnelError>>>>;
+
+/// Why no tunnel could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelError {
+    /// TCP to the peer's agent failed.
+    #[error("the agent of the destination pod cannot be reached: {0}")]
+    Dial(#[source] DialError),
+    /// Mutual TLS failed.
+    #[error("mutual TLS with the destination pod failed: {0}")]
+    Tls(#[source] HandshakeError),
+    /// HTTP/2 failed.
+    #[error("HBONE with the destination pod failed: {0}")]
+    Http2(#[source] HboneError),
+}
+
+/// Why a stream could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenFailure {
+    /// There is no tunnel to open it in.
+    #[error(transparent)]
+    Tunnel(#[from] Arc<TunnelError>),
+    /// The peer's agent, or the tunnel, said no.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// No answer in time.
+    #[error("the destination pod's agent did not answer within {0:?}")]
+    TimedOut(Duration),
+}
+
+impl OpenFailure {
+    /// Whether another attempt can help.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Tunnel(error) => match &**error {
+                TunnelError::Dial(DialError::Refused(_)) | TunnelError::Http2(_) => Retry::Again,
+                TunnelError::Dial(DialError::Local { .. }) => Retry::Never,
+                // The peer's agent may just be starting, ending or renewing: its socket was there, but nobody spoke for it.
+                TunnelError::Tls(HandshakeError::Connection(_) | HandshakeError::Credentials(_)) => Retry::Again,
+                TunnelError::Dial(_) | TunnelError::Tls(_) => Retry::Elsewhere,
+            },
+            Self::Open(OpenError::NotProcessed(_) | OpenError::Interrupted(_)) => Retry::Again,
+            Self::Open(OpenError::Refused(refusal)) if refusal.cause == Cause::Denied => Retry::Never,
+            Self::Open(OpenError::Refused(_) | OpenError::Reset(_)) | Self::TimedOut(_) => Retry::Elsewhere,
+        }
+    }
+
+    /// Istio's flag for it.
+    #[must_use]
+    pub fn flags(&self) -> ResponseFlags {
+        match self {
+            Self::Tunnel(error) => match &**error {
+                TunnelError::Dial(_) => ResponseFlags::Connect,
+                TunnelError::Tls(_) => ResponseFlags::TlsFailure,
+                TunnelError::Http2(_) => ResponseFlags::H2HandshakeFailure,
+            },
+            Self::Open(OpenError::Refused(refusal)) if refusal.status == 401 => ResponseFlags::Deny,
+            Self::Open(_) | Self::TimedOut(_) => ResponseFlags::Connect,
+        }
+    }
+}
+
+impl Pool {
+    /// An empty pool of `pod`. Its tunnels are driven by `tasks`.
+    #[must_use]
+    pub fn new(pod: Arc<LocalPod>, config: Config, tasks: LocalTasks) -> Rc<Self> {
+        Rc::new(Self { pod, config, tasks, slots: RefCell::default(), made: Cell::new(0) })
+    }
+
+    /// Opens a stream to a pod, in a tunnel that is there or in a new one, within `limit`.
+    ///
+    /// # Errors
+    /// [`OpenFailure`]
+    pub async fn open(self: &Rc<Self>, key: Key, request: ConnectRequest, limit: Duration) -> Result<Opened, OpenFailure> {
+        tokio::time::timeout(limit, self.open_unbounded(key, request))
+            .await
+            .unwrap_or(Err(OpenFailure::TimedOut(limit)))
+    }
+
+    async fn open_unbounded(self: &Rc<Self>, key: Key, request: ConnectRequest) -> Result<Opened, OpenFailure> {
+        loop {
+            if let Some(client) = self.usable(&key) {
+                match client.open(&request).await {
+                    // The tunnel ended before the peer looked at the request: it is safe to ask again, in another tunnel.
+                    Err(error) if error.is_safe_to_retry() && !client.can_open() => {}
+                    result => return Ok(result?),
+                }
+            }
+            let dialing = self.dialing(&key);
+            dialing.await?;
+        }
+    }
+
+    /// A tunnel that takes another stream.
+    fn usable(&self, key: &Key) -> Option<Client> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.get_mut(key)?;
+        slot.open.retain(|tunnel| !tunnel.client.is_closed());
+        slot.open.iter().find(|tunnel| tunnel.client.can_open()).map(|tunnel| tunnel.client.clone())
+    }
+
+    /// The one attempt to make a tunnel that is under way, or a new one.
+    fn dialing(self: &Rc<Self>, key: &Key) -> Dialing {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.entry(key.clone()).or_default();
+        slot.dialing.get_or_insert_with(|| Rc::clone(self).dial(key.clone()).boxed_local().shared()).clone()
+    }
+
+    async fn dial(self: Rc<Self>, key: Key) -> Result<(), Arc<TunnelError>> {
+        let made = self.make(&key).await;
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.entry(key.clone()).or_default();
+        slot.dialing = None;
+        match made {
+            Ok((client, connection)) => {
+                self.made.set(self.made.get() + 1);
+                let tunnel = Tunnel { number: self.made.get(), client };
+                slot.open.push(tunnel.clone());
+                self.tasks.spawn(Rc::clone(&self).drive(key, tunnel, connection));
+                Ok(())
+            }
+            Err(error) => {
+                if slot.open.is_empty() {
+                    slots.remove(&key);
+                }
+                Err(Arc::new(error))
+            }
+        }
+    }
+
+    async fn make(&self, key: &Key) -> Result<(Client, impl Future<Output = ()> + use<>), TunnelError> {
+        let Config { sockets, tunnel, handshake_limit, dial_limit, .. } = &self.config;
+        let socket =
+            dial::connect(&self.pod, sockets, key.address, *dial_limit).await.map_err(TunnelError::Dial)?;
+        let config = client_config(&self.pod.credentials, [key.identity.clone()].into(), HBONE_PROTOCOLS);
+        let session = handshake::connect(socket, &config, *handshake_limit).await.map_err(TunnelError::Tls)?;
+        let (client, connection) = client::handshake(session.stream, tunnel).await.map_err(TunnelError::Http2)?;
+        Ok((client, async move { drop(connection.await) }))
+    }
+
+    /// Runs a tunnel until it ends; ends it when it is idle or its pod leaves.
+    async fn drive(self: Rc<Self>, key: Key, tunnel: Tunnel, connection: impl Future<Output = ()>) {
+        let drain = self.pod.drain.clone();
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            () = &mut connection => {}
+            () = idle(&tunnel.client, self.config.idle) => {}
+            () = drain.begun() => {}
+        }
+        self.forget(&key, tunnel.number);
+        tunnel.client.close();
+        tokio::select! {
+            () = connection => {}
+            () = drain.ended() => {}
+        }
+    }
+
+    fn forget(&self, key: &Key, number: u64) {
+        let mut slots = self.slots.borrow_mut();
+        let Some(slot) = slots.get_mut(key) else { return };
+        slot.open.retain(|tunnel| tunnel.number != number);
+        if slot.open.is_empty() && slot.dialing.is_none() {
+            slots.remove(key);
+        }
+    }
+}
+
+/// Completes when the tunnel has had no stream for the whole time.
+async fn idle(client: &Client, limit: Duration) {
+    let mut since = Instant::now();
+    loop {
+        tokio::time::sleep(limit / 4).await;
+        if client.live() > 0 {
+            since = Instant::now();
+        } else if since.elapsed() >= limit {
+            return;
+        }
+    }
+}

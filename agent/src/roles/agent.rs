@@ -1,0 +1,229 @@
+//! What every node role has in common: the mesh state, the redirection, the certificates, the data-plane threads and the admin
+//! pages, put together, and taken apart in the right order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::future::{BoxFuture, FutureExt};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::pages::{self, Shown};
+use crate::control::enroll::reconcile::{self, Outputs, Reconciler};
+use crate::control::enroll::status::EnrolmentStatus;
+use crate::drivers::admin::server::AdminServer;
+use crate::drivers::certs::authority::Authority;
+use crate::drivers::certs::store::{CertificateStore, StoreConfig};
+use crate::drivers::redirect::{self, Redirect};
+use crate::drivers::tunnel::Config as TunnelConfig;
+use crate::mesh::local::LocalPods;
+use crate::mesh::source::directory::manifests::{self, Manifests};
+use crate::mesh::source::directory::watch as manifest_watch;
+use crate::mesh::source::state::MeshState;
+use crate::mesh::upstream::attempts::Patience;
+use crate::mesh::upstream::pool;
+use crate::model::identity::TrustDomain;
+use crate::runtime::drain::Drain;
+use crate::runtime::ready::Readiness;
+use crate::runtime::shards;
+use crate::sys::{limits, socket};
+use crate::telemetry::metrics::Metrics;
+use crate::traffic::l4::context::Context;
+use crate::traffic::l4::shard::{self, Serve};
+
+/// Settings of a node agent.
+#[derive(Debug)]
+pub struct Config {
+    /// This node's name in the mesh state.
+    pub node: Arc<str>,
+    /// The cluster's name in telemetry.
+    pub cluster: Arc<str>,
+    /// The trust domain of all identities.
+    pub trust_domain: TrustDomain,
+    /// Where the admin pages are served.
+    pub admin: SocketAddr,
+    /// Data-plane threads.
+    pub threads: usize,
+    /// How long open connections may go on after the first signal.
+    pub drain: Duration,
+    /// HTTP/2 settings of tunnels.
+    pub tunnel: TunnelConfig,
+    /// Time limits of reaching an endpoint.
+    pub patience: Patience,
+}
+
+/// What differs between node roles.
+pub struct Parts {
+    /// Who signs the pods' certificates.
+    pub authority: Arc<dyn Authority>,
+    /// How long certificates are asked for.
+    pub cert_lifetime: Duration,
+    /// Where the mesh state comes from.
+    pub source: manifests::Config,
+}
+
+/// Time that a peer has for its TLS and HTTP/2 handshakes.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// A tunnel without a stream for this long is closed, as in ztunnel.
+const IDLE_TUNNEL: Duration = Duration::from_secs(300);
+
+/// How long the connections of a pod that is gone may go on.
+const GONE_POD_GRACE: Duration = Duration::from_secs(5);
+
+/// How long the data-plane threads may take to drop their connections once told to.
+const THREADS_END: Duration = Duration::from_secs(5);
+
+/// Runs a node agent until a signal ends it.
+///
+/// # Errors
+/// When it cannot start, naming what is missing, or cannot clean up behind itself.
+pub fn run(config: Config, parts: Parts) -> anyhow::Result<()> {
+    let open_files = limits::raise_open_files().context("raising the limit of open files")?;
+    tracing::info!(node = %config.node, version = env!("CARGO_PKG_VERSION"), open_files, threads = config.threads, "agent starts");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(Agent::start(config, parts)?.run())
+}
+
+/// The parts of a running agent that have to be driven.
+struct Agent {
+    config: Config,
+    source: Manifests,
+    mesh: (watch::Sender<Arc<MeshState>>, watch::Receiver<Arc<MeshState>>),
+    renewal: BoxFuture<'static, ()>,
+    reconciler: Reconciler,
+    threads: shards::Threads,
+    shown: Shown,
+    drain: Drain,
+}
+
+impl Agent {
+    fn start(config: Config, parts: Parts) -> anyhow::Result<Self> {
+        let readiness = Readiness::new();
+        let metrics = Arc::new(Metrics::new());
+        let redirect = Redirect::load(&redirect::Config::for_node(&config.node))?;
+        let source = Manifests::load(parts.source)?;
+        let mesh = watch::channel(source.state());
+        let store = StoreConfig { lifetime: parts.cert_lifetime, ..StoreConfig::default() };
+        let (certificates, renewal) = CertificateStore::new(parts.authority, store);
+        let (local, local_pods) = watch::channel(Arc::<LocalPods>::default());
+        let (status, enrolment) = watch::channel(Arc::<EnrolmentStatus>::default());
+
+        let tunnel = Arc::new(config.tunnel.clone());
+        let context = Arc::new(Context {
+            node: Arc::clone(&config.node),
+            cluster: Arc::clone(&config.cluster),
+            trust_domain: config.trust_domain.clone(),
+            mesh: mesh.1.clone(),
+            local: local_pods,
+            sockets: redirect.sockets(),
+            metrics: Arc::clone(&metrics),
+            tunnel: Arc::clone(&tunnel),
+            pool: pool::Config {
+                sockets: redirect.sockets(),
+                tunnel,
+                handshake_limit: HANDSHAKE_LIMIT,
+                dial_limit: config.patience.overall,
+                idle: IDLE_TUNNEL,
+            },
+            patience: config.patience.clone(),
+            handshake_limit: HANDSHAKE_LIMIT,
+        });
+        let (commands, threads) =
+            shards::start(config.threads, move |commands| shard::run(Arc::clone(&context), commands))?;
+        let outputs = Outputs {
+            serve: Box::new(move |pod, listeners| {
+                let serve = |listeners| Serve { pod: Arc::clone(pod), listeners };
+                commands.send_each(listeners.into_iter().map(serve));
+            }),
+            local,
+            status,
+            metrics: Arc::clone(&metrics),
+            ready: Some(readiness.wait_for("pods")),
+        };
+        let drain = Drain::new();
+        let settings = reconcile::Config {
+            node: Arc::clone(&config.node),
+            threads: config.threads,
+            host: socket::netns_cookie().context("reading the node's network namespace cookie")?,
+            grace: GONE_POD_GRACE,
+        };
+        let reconciler = Reconciler::new(settings, redirect, certificates.clone(), outputs, drain.clone());
+        let shown = Shown { mesh: mesh.1.clone(), enrolment, certificates, metrics, readiness };
+        Ok(Self { config, source, mesh, renewal: renewal.boxed(), reconciler, threads, shown, drain })
+    }
+
+    async fn run(self) -> anyhow::Result<()> {
+        let Self { config, source, mesh: (mesh_sender, mesh), renewal, mut reconciler, threads, shown, drain } = self;
+        let readiness = shown.readiness.clone();
+        let admin = AdminServer::bind(config.admin, pages::routes(shown)).await?;
+        if !config.admin.ip().is_loopback() {
+            tracing::warn!(address = %config.admin, "the admin pages are reachable from outside this machine");
+        }
+        let stopped = CancellationToken::new();
+        let background = async {
+            tokio::join!(
+                manifest_watch::run(source, mesh_sender, stopped.cancelled()),
+                stopped.run_until_cancelled(renewal),
+                admin.serve(stopped.cancelled()),
+            );
+        };
+        let work = async {
+            reconciler.run(mesh, ending_signal()).await;
+            let _draining = readiness.wait_for("drain");
+            tracing::info!(deadline = ?config.drain, "agent ends: no new connections, open ones may finish");
+            reconciler.withdraw().await;
+            end(&drain, config.drain, reconciler, threads).await
+        };
+        let work = async {
+            let result = work.await;
+            stopped.cancel();
+            result
+        };
+        let (result, ()) = tokio::join!(work, background);
+        result
+    }
+}
+
+async fn end(
+    drain: &Drain,
+    deadline: Duration,
+    mut reconciler: Reconciler,
+    threads: shards::Threads,
+) -> anyhow::Result<()> {
+    reconciler.stop_serving();
+    let mut joined = tokio::task::spawn_blocking(|| threads.join());
+    let mut all_ended = false;
+    let in_time = drain
+        .run(deadline, async {
+            tokio::select! {
+                _ = &mut joined => all_ended = true,
+                () = ending_signal() => tracing::info!("second signal: ending at once"),
+            }
+        })
+        .await;
+    if !in_time {
+        tracing::info!("open connections are closed: the drain's deadline has passed");
+    }
+    if !all_ended && tokio::time::timeout(THREADS_END, joined).await.is_err() {
+        tracing::error!("a data-plane thread did not end");
+    }
+    reconciler.finish().await.context("cleaning up behind the agent")?;
+    tracing::info!("agent ended; nothing is left in the kernel");
+    Ok(())
+}
+
+/// Completes at the next SIGTERM or SIGINT.
+async fn ending_signal() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        tracing::error!("signals cannot be listened for; ending");
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,167 @@
+//! Tunnels to an enrolled pod: each of their streams is one connection to the application.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use super::record::Connection;
+use super::relay::{self, Traffic};
+use super::shard::{Accepted, PodShard};
+use crate::drivers::certs::tls::handshake::{self, Established, HandshakeError};
+use crate::drivers::tunnel::server::{self, Incoming, Respond};
+use crate::drivers::tunnel::{Cause, ConnectRequest, Refusal};
+use crate::mesh::upstream::dial::{self, DialError};
+use crate::mesh::upstream::route::{HBONE_PORT, RESERVED_PORTS};
+use crate::model::authority::Authority;
+use crate::model::baggage::Baggage;
+use crate::model::identity::Identity;
+use crate::model::view::MeshView;
+use crate::runtime::rate::RateLimit;
+use crate::telemetry::labels::{Reporter, ResponseFlags, SecurityPolicy};
+
+static BAD_PEERS: RateLimit = RateLimit::new(10, Duration::from_secs(10));
+
+/// Who speaks through a tunnel.
+#[derive(Clone, Debug)]
+struct Peer {
+    address: SocketAddr,
+    identity: Identity,
+}
+
+/// Serves one tunnel from its TLS handshake to its last stream.
+pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
+    let Accepted { socket, peer: address, at } = accepted;
+    let Established { stream, peer: identity, .. } = match authenticate(&shard, socket).await {
+        Ok(established) => established,
+        Err(error) => {
+            log_bad_peer(&shard, address, &error);
+            let target = SocketAddr::new(shard.pod.ips[0], HBONE_PORT);
+            let connection = Connection::between(Reporter::Destination, address, target);
+            connection.count_failure(&shard.context, at, ResponseFlags::TlsFailure);
+            return;
+        }
+    };
+    let peer = Peer { address, identity };
+    let serve_stream = |incoming| serve_connection(&shard, &peer, incoming);
+    let drain = shard.pod.drain.clone();
+    if let Err(error) = server::serve(stream, &shard.context.tunnel, drain.begun(), serve_stream).await {
+        log_bad_peer(&shard, address, &error);
+    }
+}
+
+async fn authenticate(
+    shard: &PodShard,
+    socket: TcpStream,
+) -> Result<Established<TcpStream>, HandshakeError> {
+    dial::tune(&socket).map_err(HandshakeError::Connection)?;
+    handshake::accept(socket, &shard.pod.server, shard.context.handshake_limit).await
+}
+
+fn log_bad_peer(shard: &PodShard, peer: SocketAddr, error: &dyn std::fmt::Display) {
+    if let Some(suppressed) = BAD_PEERS.allow(Instant::now()) {
+        tracing::warn!(pod = %shard.pod.name, %peer, suppressed, %error, "tunnel from a peer failed");
+    }
+}
+
+/// Serves one CONNECT request.
+async fn serve_connection(shard: &PodShard, peer: &Peer, incoming: Incoming) {
+    let at = Instant::now();
+    let Incoming { request, mut respond } = incoming;
+    let context = &shard.context;
+    let view = context.view();
+    let mut connection = describe(shard, &view, peer, &request);
+    let target = match own_address(&shard.pod.ips, &request) {
+        Ok(target) => target,
+        Err(problem) => {
+            respond.reject(Refusal::BAD_REQUEST);
+            connection.failed(context, at, ResponseFlags::Connect, &problem);
+            return;
+        }
+    };
+    connection.destination = SocketAddr::new(target.ip(), HBONE_PORT);
+    let client = client_address(&view, peer, target.ip());
+    let dialling = dial::connect_application(&shard.pod, &context.sockets, client, target, context.patience.overall);
+    let dialled = tokio::select! {
+        dialled = dialling => dialled,
+        () = respond.cancelled() => {
+            connection.failed(context, at, ResponseFlags::Connect, &"the client gave up before the application answered");
+            return;
+        }
+    };
+    match dialled {
+        Ok(server) => carry(shard, connection, at, respond, server).await,
+        Err(error) => {
+            respond.reject(Refusal::unavailable(cause(&error)));
+            connection.failed(context, at, ResponseFlags::Connect, &error);
+        }
+    }
+}
+
+async fn carry(shard: &PodShard, connection: Connection, at: Instant, respond: Respond, server: TcpStream) {
+    let context = &shard.context;
+    let baggage = connection.destination_workload.as_deref().map(|w| Baggage::of(w, &context.cluster));
+    match respond.accept(baggage.as_ref()) {
+        Ok(stream) => {
+            let record = connection.opened(context, at);
+            let traffic = Traffic::default();
+            let result = relay::from_tunnel(stream, server, &traffic).await;
+            record.closed(&traffic, result.as_ref().err().map(|e| e as _));
+        }
+        Err(error) => {
+            relay::reset_on_close(&server);
+            connection.failed(context, at, ResponseFlags::Connect, &error);
+        }
+    }
+}
+
+fn cause(error: &DialError) -> Cause {
+    match error {
+        DialError::Refused(_) => Cause::ConnectionRefused,
+        DialError::TimedOut { .. } => Cause::ConnectionTimeout,
+        DialError::Unreachable { .. } => Cause::DestinationUnavailable,
+        DialError::Local { .. } => Cause::Internal,
+    }
+}
+
+fn describe(shard: &PodShard, view: &MeshView, peer: &Peer, request: &ConnectRequest) -> Connection {
+    let target = SocketAddr::new(shard.pod.ips[0], HBONE_PORT);
+    let mut connection = Connection::between(Reporter::Destination, peer.address, target);
+    connection.hbone_target = Some(request.authority.to_string());
+    // An address alone proves nothing: the pod behind it is named only if it is the one that the certificate names.
+    connection.source_workload =
+        view.workload_at(peer.address.ip()).filter(|workload| workload.identity == peer.identity).cloned();
+    connection.source_identity = Some(peer.identity.clone());
+    connection.destination_workload = view.workload(&shard.pod.name).cloned();
+    connection.destination_identity = Some(shard.pod.identity.clone());
+    connection.service = request.forwarded.as_ref().and_then(|f| f.host.as_deref()).and_then(|host| view.service_named(host)).cloned();
+    connection.security = SecurityPolicy::MutualTls;
+    connection
+}
+
+/// A tunnel leads to the pod that it ends at and nowhere else: a peer must not reach, through this pod, what it could not reach
+/// itself, nor the agent's own ports.
+fn own_address(ips: &[IpAddr], request: &ConnectRequest) -> Result<SocketAddr, String> {
+    let authority = &request.authority;
+    let &Authority::Address(target) = authority else {
+        return Err(format!("CONNECT to {authority}: host names are for waypoints; this is a pod"));
+    };
+    if !ips.contains(&target.ip()) {
+        return Err(format!("CONNECT to {authority}: this tunnel ends at {}", ips[0]));
+    }
+    if RESERVED_PORTS.contains(&target.port()) {
+        return Err(format!("CONNECT to {authority}: the port belongs to the mesh"));
+    }
+    Ok(target)
+}
+
+/// The address that the application shall see: the tunnel's peer, or that pod's address of the target's family.
+fn client_address(view: &MeshView, peer: &Peer, target: IpAddr) -> Option<IpAddr> {
+    let ip = peer.address.ip();
+    if ip.is_ipv4() == target.is_ipv4() {
+        return Some(ip);
+    }
+    let workload = view.workload_at(ip).filter(|workload| workload.identity == peer.identity)?;
+    workload.ips.iter().copied().find(|ip| ip.is_ipv4() == target.is_ipv4())
+}

@@ -1,0 +1,220 @@
+//! Connections that an enrolled pod makes: from the original destination to a relay.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use super::record::Connection;
+use super::relay::{self, Traffic};
+use super::shard::{Accepted, PodShard};
+use crate::drivers::tunnel::{ConnectRequest, Stream};
+use crate::mesh::upstream::attempts::{Attempts, Next, Retry};
+use crate::mesh::upstream::dial::{self, DialError};
+use crate::mesh::upstream::pool::{Key, OpenFailure};
+use crate::mesh::upstream::route::{self, HBONE_PORT, Hop, NoRoute};
+use crate::model::address::canonical;
+use crate::model::baggage::Baggage;
+use crate::model::forwarded::Forwarded;
+use crate::model::workload::Workload;
+use crate::runtime::rate::RateLimit;
+use crate::telemetry::labels::{Reporter, ResponseFlags, SecurityPolicy};
+
+static STRAYS: RateLimit = RateLimit::new(5, Duration::from_secs(10));
+
+/// Carries one captured connection to where its application wanted to go.
+pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
+    let Accepted { socket: client, peer, at } = accepted;
+    let Some(original) = original_destination(&shard, peer) else {
+        relay::reset_on_close(&client);
+        return;
+    };
+    let mut connection = Connection::between(Reporter::Source, peer, original);
+    connection.source_workload = shard.context.view().workload(&shard.pod.name).cloned();
+    connection.source_identity = Some(shard.pod.identity.clone());
+    let reached = match dial::tune(&client) {
+        Ok(()) => reach(&shard, original, peer, &mut connection).await,
+        Err(source) => Err(Failure::Dial(DialError::Local { address: peer, source })),
+    };
+    match reached {
+        Ok(upstream) => {
+            // Where both pods are this agent's own, it speaks for the server's side, too.
+            let arrived = matches!(upstream, Upstream::SameNode(_)).then(|| connection.arrived());
+            let records = [Some(connection), arrived].map(|c| c.map(|c| c.opened(&shard.context, at)));
+            let traffic = Traffic::default();
+            let result = match upstream {
+                Upstream::Plain(server) | Upstream::SameNode(server) => relay::sockets(client, server, &traffic).await,
+                Upstream::Tunnel(stream) => relay::to_tunnel(client, stream, &traffic).await,
+            };
+            for record in records.into_iter().flatten() {
+                record.closed(&traffic, result.as_ref().err().map(|e| e as _));
+            }
+        }
+        Err(failure) => {
+            relay::reset_on_close(&client);
+            connection.failed(&shard.context, at, failure.flags(), &failure);
+        }
+    }
+}
+
+/// A connection without a note of its destination did not come through the capture: the application dialled the agent's own
+/// port, or the map of notes was full. Either way there is nowhere to take it.
+fn original_destination(shard: &PodShard, peer: SocketAddr) -> Option<SocketAddr> {
+    let problem = match shard.context.sockets.take_original_destination(shard.pod.netns().cookie(), peer) {
+        Ok(Some(original)) => return Some(canonical(original)),
+        Ok(None) => "no original destination is known; did the application dial port 15001 itself?".to_owned(),
+        Err(error) => format!("cannot read the original destination: {error}"),
+    };
+    if let Some(suppressed) = STRAYS.allow(Instant::now()) {
+        tracing::warn!(pod = %shard.pod.name, %peer, suppressed, problem, "captured connection closed");
+    }
+    None
+}
+
+/// A way to the server.
+enum Upstream {
+    Plain(TcpStream),
+    SameNode(TcpStream),
+    Tunnel(Stream),
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Route(#[from] NoRoute),
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error(transparent)]
+    Tunnel(#[from] OpenFailure),
+    #[error("pod {0} of this node is not ready to be reached: it is still joining the mesh")]
+    Joining(String),
+}
+
+impl Failure {
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Route(_) | Self::Dial(DialError::Local { .. }) => Retry::Never,
+            Self::Dial(_) => Retry::Elsewhere,
+            Self::Tunnel(failure) => failure.retry(),
+            Self::Joining(_) => Retry::Again,
+        }
+    }
+
+    fn flags(&self) -> ResponseFlags {
+        match self {
+            Self::Route(_) | Self::Dial(_) | Self::Joining(_) => ResponseFlags::Connect,
+            Self::Tunnel(failure) => failure.flags(),
+        }
+    }
+}
+
+/// Tries endpoints until one is reached. The mesh is looked at anew before each attempt: what was unreachable may have moved.
+async fn reach(
+    shard: &PodShard,
+    original: SocketAddr,
+    client: SocketAddr,
+    connection: &mut Connection,
+) -> Result<Upstream, Failure> {
+    let mut attempts = Attempts::new(shard.context.patience.clone(), Instant::now());
+    let mut last = None;
+    loop {
+        let view = shard.context.view();
+        let route = route::route(&view, original)?;
+        connection.service = route.service;
+        match attempts.next(&route.candidates, Instant::now(), |below| fastrand::usize(..below)) {
+            Next::Try(address, limit) => {
+                let hop = route::hop(&view, &shard.context.node, address)?;
+                match take(shard, &hop, Target { address, client, limit }, connection).await {
+                    Ok(upstream) => return Ok(upstream),
+                    Err(failure) => {
+                        tracing::debug!(pod = %shard.pod.name, %original, %address, error = %failure, "attempt failed");
+                        attempts.failed(address, failure.retry());
+                        last = Some(failure);
+                    }
+                }
+            }
+            Next::Wait(pause) => tokio::time::sleep(pause).await,
+            Next::GiveUp => {
+                return Err(last.unwrap_or(Failure::Dial(DialError::TimedOut {
+                    address: original,
+                    limit: shard.context.patience.overall,
+                })));
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Target {
+    address: SocketAddr,
+    client: SocketAddr,
+    limit: Duration,
+}
+
+async fn take(
+    shard: &PodShard,
+    hop: &Hop,
+    target: Target,
+    connection: &mut Connection,
+) -> Result<Upstream, Failure> {
+    connection.destination = target.address;
+    connection.hbone_target = None;
+    connection.destination_identity = None;
+    connection.security = SecurityPolicy::Unknown;
+    match hop {
+        Hop::Plain(workload) => {
+            connection.destination_workload.clone_from(workload);
+            let sockets = &shard.context.sockets;
+            Ok(Upstream::Plain(dial::connect(&shard.pod, sockets, target.address, target.limit).await?))
+        }
+        Hop::SameNode(workload) => {
+            connection.destination_workload = Some(std::sync::Arc::clone(workload));
+            let server = same_node(shard, workload, target).await?;
+            connection.destination_identity = Some(workload.identity.clone());
+            Ok(Upstream::SameNode(server))
+        }
+        Hop::Tunnel(workload) => {
+            connection.destination_workload = Some(std::sync::Arc::clone(workload));
+            connection.destination = SocketAddr::new(target.address.ip(), HBONE_PORT);
+            connection.hbone_target = Some(target.address.to_string());
+            let stream = tunnel(shard, workload, target, connection).await?;
+            connection.destination_identity = Some(workload.identity.clone());
+            connection.security = SecurityPolicy::MutualTls;
+            Ok(Upstream::Tunnel(stream))
+        }
+    }
+}
+
+/// Both pods are this agent's own: it vouches for either side, and no byte leaves the node.
+async fn same_node(shard: &PodShard, workload: &Workload, target: Target) -> Result<TcpStream, Failure> {
+    let local = shard.context.local.borrow().get(&target.address.ip()).cloned();
+    let pod = local.ok_or_else(|| Failure::Joining(workload.pod.to_string()))?;
+    let client = shard.pod.ip_like(target.address.ip()).or(Some(target.client.ip()));
+    let client = client.filter(|ip| ip.is_ipv4() == target.address.is_ipv4());
+    Ok(dial::connect_application(&pod, &shard.context.sockets, client, target.address, target.limit).await?)
+}
+
+async fn tunnel(
+    shard: &PodShard,
+    workload: &Workload,
+    target: Target,
+    connection: &Connection,
+) -> Result<Stream, Failure> {
+    let key = Key { address: SocketAddr::new(target.address.ip(), HBONE_PORT), identity: workload.identity.clone() };
+    let request = ConnectRequest {
+        authority: target.address.into(),
+        baggage: connection
+            .source_workload
+            .as_deref()
+            .map(|w| Baggage::of(w, &shard.context.cluster))
+            .unwrap_or_default(),
+        forwarded: Some(Forwarded {
+            client: Some(target.client),
+            host: connection.service.as_deref().map(|service| service.hostname().into()),
+        }),
+        traceparent: None,
+    };
+    Ok(shard.pool.open(key, request, target.limit).await?.stream)
+}

@@ -1,0 +1,39 @@
+//! Connections to an enrolled pod that come in clear text, from clients outside the mesh.
+
+use std::rc::Rc;
+
+use super::record::Connection;
+use super::relay::{self, Traffic};
+use super::shard::{Accepted, PodShard};
+use crate::mesh::upstream::dial;
+use crate::model::address::canonical;
+use crate::telemetry::labels::{Reporter, ResponseFlags};
+
+/// Carries one plaintext connection to the application that it was meant for, from the client's own address.
+pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
+    let Accepted { socket: client, peer, at } = accepted;
+    let context = &shard.context;
+    // The redirection chose the listener; the socket still has the address that the client asked for.
+    let Ok(target) = client.local_addr().map(canonical) else { return };
+    let mut connection = Connection::between(Reporter::Destination, peer, target);
+    let view = context.view();
+    connection.source_workload = view.workload_at(peer.ip()).cloned();
+    connection.destination_workload = view.workload(&shard.pod.name).cloned();
+
+    let dialled = match dial::tune(&client) {
+        Ok(()) => dial::connect_application(&shard.pod, &context.sockets, Some(peer.ip()), target, context.patience.overall).await,
+        Err(source) => Err(dial::DialError::Local { address: target, source }),
+    };
+    match dialled {
+        Ok(server) => {
+            let record = connection.opened(context, at);
+            let traffic = Traffic::default();
+            let result = relay::sockets(client, server, &traffic).await;
+            record.closed(&traffic, result.as_ref().err().map(|e| e as _));
+        }
+        Err(error) => {
+            relay::reset_on_close(&client);
+            connection.failed(context, at, ResponseFlags::Connect, &error);
+        }
+    }
+}

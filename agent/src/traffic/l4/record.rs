@@ -1,0 +1,179 @@
+//! What is told of one connection: its metrics, and one line of access log when it ends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::context::Context;
+use super::relay::Traffic;
+use crate::model::identity::Identity;
+use crate::model::service::Service;
+use crate::model::workload::Workload;
+use crate::telemetry::labels::{ConnectionLabels, Parties, Reporter, ResponseFlags, SecurityPolicy};
+use crate::telemetry::log::ACCESS;
+use crate::telemetry::metrics::ConnectionMetrics;
+
+/// Who talks to whom, as far as it is known when the connection is relayed or fails.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Which side this agent speaks for.
+    pub reporter: Reporter,
+    /// The client's address.
+    pub source: SocketAddr,
+    /// Where this agent's own connection leads; a peer's port 15008 for a tunnel.
+    pub destination: SocketAddr,
+    /// The CONNECT target of a tunnelled connection.
+    pub hbone_target: Option<String>,
+    /// The client's pod.
+    pub source_workload: Option<Arc<Workload>>,
+    /// The identity that the client proved.
+    pub source_identity: Option<Identity>,
+    /// The server's pod.
+    pub destination_workload: Option<Arc<Workload>>,
+    /// The identity that the server proved.
+    pub destination_identity: Option<Identity>,
+    /// The service that the client asked for.
+    pub service: Option<Arc<Service>>,
+    /// Whether both sides were authenticated.
+    pub security: SecurityPolicy,
+}
+
+/// The record of one connection from now to its end.
+#[derive(Debug)]
+pub struct Record {
+    connection: Connection,
+    labels: ConnectionLabels,
+    metrics: ConnectionMetrics,
+    cluster: Arc<str>,
+    begun: Instant,
+}
+
+impl Connection {
+    /// A connection of which only the addresses are known.
+    #[must_use]
+    pub fn between(reporter: Reporter, source: SocketAddr, destination: SocketAddr) -> Self {
+        Self {
+            reporter,
+            source,
+            destination,
+            hbone_target: None,
+            source_workload: None,
+            source_identity: None,
+            destination_workload: None,
+            destination_identity: None,
+            service: None,
+            security: SecurityPolicy::Unknown,
+        }
+    }
+
+    /// The same connection as the server's side tells of it.
+    #[must_use]
+    pub fn arrived(&self) -> Self {
+        Self { reporter: Reporter::Destination, ..self.clone() }
+    }
+
+    /// Counts and logs a connection that failed before a byte could be relayed.
+    pub fn failed(self, context: &Context, begun: Instant, flags: ResponseFlags, error: &dyn std::fmt::Display) {
+        let record = Record::new(self, context, begun);
+        record.metrics.failed.get_or_create(&record.labels.with_flags(flags)).inc();
+        record.log_failure(&Traffic::default(), error);
+    }
+
+    /// Counts a failure that has been logged otherwise.
+    pub fn count_failure(self, context: &Context, begun: Instant, flags: ResponseFlags) {
+        let record = Record::new(self, context, begun);
+        record.metrics.failed.get_or_create(&record.labels.with_flags(flags)).inc();
+    }
+
+    /// Counts a connection whose bytes are relayed from now on.
+    #[must_use]
+    pub fn opened(self, context: &Context, begun: Instant) -> Record {
+        let record = Record::new(self, context, begun);
+        record.metrics.opened.get_or_create(&record.labels).inc();
+        record
+    }
+
+    fn labels(&self, cluster: &Arc<str>) -> ConnectionLabels {
+        let parties = Parties {
+            reporter: self.reporter,
+            source: self.source_workload.as_deref(),
+            source_identity: self.source_identity.as_ref(),
+            destination: self.destination_workload.as_deref(),
+            destination_identity: self.destination_identity.as_ref(),
+            service: self.service.as_deref(),
+            cluster,
+            security: self.security,
+        };
+        ConnectionLabels::new(&parties, ResponseFlags::None)
+    }
+}
+
+/// One access-log line; the fields are ztunnel's, in its order. Missing ones are left out.
+macro_rules! access_line {
+    ($level:ident, $record:expr, $traffic:expr, $error:expr, $message:literal) => {{
+        let c = &$record.connection;
+        let (sent, received) = $record.bytes($traffic);
+        tracing::event!(
+            target: ACCESS,
+            tracing::Level::$level,
+            src.addr = %c.source,
+            src.workload = c.source_workload.as_deref().map(|w| &*w.pod.name),
+            src.namespace = c.source_workload.as_deref().map(|w| &*w.pod.namespace),
+            src.identity = c.source_identity.as_ref().map(ToString::to_string),
+            src.cluster = c.source_workload.as_deref().map(|_| &*$record.cluster),
+            dst.addr = %c.destination,
+            dst.hbone_addr = c.hbone_target.as_deref(),
+            dst.service = c.service.as_deref().map(Service::hostname),
+            dst.workload = c.destination_workload.as_deref().map(|w| &*w.pod.name),
+            dst.namespace = c.destination_workload.as_deref().map(|w| &*w.pod.namespace),
+            dst.identity = c.destination_identity.as_ref().map(ToString::to_string),
+            dst.cluster = c.destination_workload.as_deref().map(|_| &*$record.cluster),
+            direction = $record.direction(),
+            bytes_sent = sent,
+            bytes_recv = received,
+            duration = format!("{}ms", $record.begun.elapsed().as_millis()),
+            error = $error,
+            $message
+        );
+    }};
+}
+
+impl Record {
+    fn new(connection: Connection, context: &Context, begun: Instant) -> Self {
+        let cluster = Arc::clone(&context.cluster);
+        let labels = connection.labels(&cluster);
+        Self { connection, labels, metrics: context.metrics.connections.clone(), cluster, begun }
+    }
+
+    /// Counts and logs the end of the connection.
+    pub fn closed(self, traffic: &Traffic, error: Option<&dyn std::fmt::Display>) {
+        let labels = &self.labels;
+        self.metrics.closed.get_or_create(labels).inc();
+        self.metrics.sent.get_or_create(labels).inc_by(traffic.from_server.get());
+        self.metrics.received.get_or_create(labels).inc_by(traffic.from_client.get());
+        match error {
+            None => access_line!(INFO, self, traffic, None::<String>, "connection complete"),
+            Some(error) => self.log_failure(traffic, error),
+        }
+    }
+
+    fn log_failure(&self, traffic: &Traffic, error: &dyn std::fmt::Display) {
+        access_line!(ERROR, self, traffic, Some(error.to_string()), "connection failed");
+    }
+
+    /// Bytes as the log counts them: sent and received by this agent on the side that it does not speak for.
+    fn bytes(&self, traffic: &Traffic) -> (u64, u64) {
+        let (from_client, from_server) = (traffic.from_client.get(), traffic.from_server.get());
+        match self.connection.reporter {
+            Reporter::Source => (from_client, from_server),
+            Reporter::Destination => (from_server, from_client),
+        }
+    }
+
+    fn direction(&self) -> &'static str {
+        match self.connection.reporter {
+            Reporter::Source => "outbound",
+            Reporter::Destination => "inbound",
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Byte copying between two ends of a connection, with half-close and reset kept as they are.
+//!
+//! An idle connection holds no buffer: a thread's connections share one scratch buffer that is only used between two awaits.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::Shutdown;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_util::future::{Either, select};
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use crate::drivers::tunnel::{RecvHalf, ResetReason, SendHalf, Stream, StreamError};
+
+/// Bytes that one turn may move before other connections of the thread get theirs: without it, one bulk stream delays all others.
+const TURN: usize = 128 * 1024;
+
+const SCRATCH: usize = 256 * 1024;
+
+/// Read sizes into a tunnel: a quiet connection starts small, a busy one grows to what fills records well.
+const SMALLEST_READ: usize = 4 * 1024;
+const LARGEST_READ: usize = 64 * 1024;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// Bytes that a connection has moved so far.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// From the client to the server.
+    pub from_client: Cell<u64>,
+    /// From the server to the client.
+    pub from_server: Cell<u64>,
+}
+
+/// Why a connection ended other than by both sides closing it.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// A socket failed; usually its owner reset it.
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+    /// The tunnel's stream failed.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+}
+
+/// Relays between two sockets until both directions have ended.
+///
+/// # Errors
+/// [`RelayError::Socket`] when either side resets; both have been reset then.
+pub async fn sockets(client: TcpStream, server: TcpStream, traffic: &Traffic) -> Result<(), RelayError> {
+    let result = {
+        let up = pump(&client, &server, &traffic.from_client);
+        let down = pump(&server, &client, &traffic.from_server);
+        both(up, down, &client, Some(&server)).await
+    };
+    finish(result, [Some(&client), Some(&server)])
+}
+
+/// Relays between a client's socket and a tunnel's stream that leads to its server.
+///
+/// # Errors
+/// [`RelayError`]; both sides have been reset then.
+pub async fn to_tunnel(client: TcpStream, stream: Stream, traffic: &Traffic) -> Result<(), RelayError> {
+    socket_and_stream(client, stream, &traffic.from_client, &traffic.from_server).await
+}
+
+/// Relays between a tunnel's stream that leads to a client and the server's socket.
+///
+/// # Errors
+/// [`RelayError`]; both sides have been reset then.
+pub async fn from_tunnel(stream: Stream, server: TcpStream, traffic: &Traffic) -> Result<(), RelayError> {
+    socket_and_stream(server, stream, &traffic.from_server, &traffic.from_client).await
+}
+
+/// Makes closing the socket a reset, for a peer that has to learn that something went wrong.
+pub fn reset_on_close(socket: &TcpStream) {
+    // A socket that is closed already needs no reset.
+    let _closed = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+async fn socket_and_stream(
+    socket: TcpStream,
+    stream: Stream,
+    from_socket: &Cell<u64>,
+    from_stream: &Cell<u64>,
+) -> Result<(), RelayError> {
+    let (mut sender, mut receiver) = stream.split();
+    let result = {
+        let up = into_stream(&socket, &mut sender, from_socket);
+        let down = from_stream_into(&mut receiver, &socket, from_stream);
+        both(up, down, &socket, None).await
+    };
+    if result.is_err() {
+        // RFC 9113, section 8.5: a TCP connection that fails is told as CONNECT_ERROR.
+        sender.reset(ResetReason::Connect);
+    }
+    finish(result, [Some(&socket), None])
+}
+
+fn finish(result: Result<(), RelayError>, sockets: [Option<&TcpStream>; 2]) -> Result<(), RelayError> {
+    if result.is_err() {
+        sockets.into_iter().flatten().for_each(reset_on_close);
+    }
+    result
+}
+
+/// Runs both directions. Once one has ended, its source may still be reset while the other direction is quiet.
+async fn both(
+    up: impl Future<Output = Result<(), RelayError>>,
+    down: impl Future<Output = Result<(), RelayError>>,
+    up_source: &TcpStream,
+    down_source: Option<&TcpStream>,
+) -> Result<(), RelayError> {
+    let (up, down) = (std::pin::pin!(up), std::pin::pin!(down));
+    match select(up, down).await {
+        Either::Left((result, down)) => {
+            result?;
+            unless_reset(down, Some(up_source)).await
+        }
+        Either::Right((result, up)) => {
+            result?;
+            unless_reset(up, down_source).await
+        }
+    }
+}
+
+async fn unless_reset(
+    rest: impl Future<Output = Result<(), RelayError>> + Unpin,
+    ended: Option<&TcpStream>,
+) -> Result<(), RelayError> {
+    let Some(ended) = ended else { return rest.await };
+    match select(rest, std::pin::pin!(ended.ready(Interest::ERROR))).await {
+        Either::Left((result, _)) => result,
+        Either::Right((_, _)) => Err(SockRef::from(ended)
+            .take_error()?
+            .unwrap_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset))
+            .into()),
+    }
+}
+
+async fn pump(from: &TcpStream, to: &TcpStream, count: &Cell<u64>) -> Result<(), RelayError> {
+    let mut turn = Turn::default();
+    loop {
+        match move_once(from, to)? {
+            Moved::Nothing => from.readable().await?,
+            Moved::Everything(0) => break,
+            Moved::Everything(length) => {
+                count.set(count.get() + length as u64);
+                turn.spend(length).await;
+            }
+            Moved::Part(length, rest) => {
+                write_all(to, &rest).await?;
+                count.set(count.get() + length as u64);
+                turn.spend(length).await;
+            }
+        }
+    }
+    close_write(to)?;
+    Ok(())
+}
+
+enum Moved {
+    /// Nothing to read for now.
+    Nothing,
+    /// So many bytes were read and written; 0 is the end.
+    Everything(usize),
+    /// So many bytes were read, but these did not fit into the other socket.
+    Part(usize, Vec<u8>),
+}
+
+fn move_once(from: &TcpStream, to: &TcpStream) -> io::Result<Moved> {
+    BUFFER.with_borrow_mut(|buffer| {
+        let length = match from.try_read(buffer) {
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Moved::Nothing),
+            Err(error) => return Err(error),
+        };
+        let written = write_some(to, &buffer[..length])?;
+        Ok(if written == length {
+            Moved::Everything(length)
+        } else {
+            Moved::Part(length, buffer[written..length].to_vec())
+        })
+    })
+}
+
+fn write_some(to: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match to.try_write(&bytes[written..]) {
+            Ok(length) => written += length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
+}
+
+async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    loop {
+        bytes = &bytes[write_some(to, bytes)?..];
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        to.writable().await?;
+    }
+}
+
+async fn into_stream(from: &TcpStream, to: &mut SendHalf, count: &Cell<u64>) -> Result<(), RelayError> {
+    let mut turn = Turn::default();
+    let mut size = SMALLEST_READ;
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(size);
+        match from.try_read_buf(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => {
+                size = if length >= size { (size * 2).min(LARGEST_READ) } else { size };
+                to.send(&mut buffer.split().freeze()).await?;
+                count.set(count.get() + length as u64);
+                turn.spend(length).await;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                buffer = BytesMut::new();
+                readable_unless_reset(from, to).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    to.finish()?;
+    Ok(())
+}
+
+/// The peer may reset the stream while the socket has nothing to say.
+async fn readable_unless_reset(from: &TcpStream, to: &mut SendHalf) -> Result<(), RelayError> {
+    match select(std::pin::pin!(from.readable()), std::pin::pin!(to.broken())).await {
+        Either::Left((readable, _)) => Ok(readable?),
+        Either::Right((reset, _)) => Err(reset.into()),
+    }
+}
+
+async fn from_stream_into(from: &mut RecvHalf, to: &TcpStream, count: &Cell<u64>) -> Result<(), RelayError> {
+    let mut turn = Turn::default();
+    while let Some(bytes) = from.recv().await {
+        let bytes = bytes?;
+        from.recv_during(write_all(to, &bytes)).await?;
+        from.consumed(bytes.len());
+        count.set(count.get() + bytes.len() as u64);
+        turn.spend(bytes.len()).await;
+    }
+    close_write(to)?;
+    Ok(())
+}
+
+fn close_write(socket: &TcpStream) -> io::Result<()> {
+    match SockRef::from(socket).shutdown(Shutdown::Write) {
+        Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Counts down to the moment when a copy loop lets others run.
+#[derive(Default)]
+struct Turn(usize);
+
+impl Turn {
+    async fn spend(&mut self, bytes: usize) {
+        self.0 += bytes;
+        if self.0 >= TURN {
+            self.0 = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Layouts of keys and values in maps. A change here is a change of [`LAYOUT`].
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Version of everything in this file: an agent never shares maps with programs of another layout.
+pub const LAYOUT: u32 = 1;
+
+/// Captured connections arrive here, on the pod's own address.
+pub const OUTBOUND_PORT: u16 = 15001;
+/// Reserved for the plain-text listener; nobody may connect to it.
+pub const PLAINTEXT_PORT: u16 = 15006;
+/// Peers' tunnels arrive here.
+pub const HBONE_PORT: u16 = 15008;
+
+/// `PODS`: how many pods one agent can enrol.
+pub const MAX_PODS: usize = 4096;
+/// `ORIGINAL_DESTINATIONS`: captured connections that the agent has not accepted yet.
+pub const MAX_ORIGINAL_DESTINATIONS: usize = 262_144;
+/// `ADMITTED_FLOWS`: the agent's connections to applications.
+pub const MAX_ADMITTED_FLOWS: usize = 262_144;
+/// `LISTENERS`: three roles and two families per pod, with room to spare.
+pub const MAX_LISTENERS: usize = 32_768;
+
+/// An IP address as the maps hold it: 16 bytes in network order, IPv4 as v4-mapped IPv6.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Address(pub [u32; 4]);
+
+/// The third word of every v4-mapped address.
+const MAPPED: u32 = 0xffff_u32.to_be();
+
+impl Address {
+    /// The v4-mapped form of an IPv4 address that is a word in network order, as the kernel hands it out.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_v4_word(word: u32) -> Self {
+        Self([0, 0, MAPPED, word])
+    }
+
+    /// The IPv4 address inside, as a word in network order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn v4_word(self) -> Option<u32> {
+        if self.0[0] == 0 && self.0[1] == 0 && self.0[2] == MAPPED { Some(self.0[3]) } else { None }
+    }
+
+    /// From the standard library's form.
+    #[must_use]
+    pub fn from_ip(ip: IpAddr) -> Self {
+        let octets = match ip {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+            IpAddr::V6(ip) => ip.octets(),
+        };
+        let word = |at: usize| u32::from_ne_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]]);
+        Self([word(0), word(4), word(8), word(12)])
+    }
+
+    /// To the standard library's form; v4-mapped comes out as IPv4.
+    #[must_use]
+    pub fn to_ip(self) -> IpAddr {
+        match self.v4_word() {
+            Some(word) => Ipv4Addr::from(u32::from_be(word)).into(),
+            None => {
+                let mut octets = [0; 16];
+                for (bytes, word) in octets.chunks_exact_mut(4).zip(self.0) {
+                    bytes.copy_from_slice(&word.to_ne_bytes());
+                }
+                Ipv6Addr::from(octets).into()
+            }
+        }
+    }
+}
+
+/// `PODS`: the addresses of an enrolled pod.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodAddresses {
+    /// [`Self::HAS_V4`] and [`Self::HAS_V6`]
+    pub families: u32,
+    /// The IPv4 address as a word in network order, or 0.
+    pub v4: u32,
+    /// The IPv6 address, or zeroes.
+    pub v6: Address,
+}
+
+impl PodAddresses {
+    /// The pod has an IPv4 address.
+    pub const HAS_V4: u32 = 1;
+    /// The pod has an IPv6 address.
+    pub const HAS_V6: u32 = 2;
+
+    /// From the standard library's forms.
+    #[must_use]
+    pub fn new(v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) -> Self {
+        let families = if v4.is_some() { Self::HAS_V4 } else { 0 } | if v6.is_some() { Self::HAS_V6 } else { 0 };
+        Self {
+            families,
+            v4: v4.map_or(0, |ip| u32::from_ne_bytes(ip.octets())),
+            v6: v6.map_or(Address([0; 4]), |ip| Address::from_ip(ip.into())),
+        }
+    }
+
+    /// The IPv4 address, mapped.
+    #[inline(always)]
+    #[must_use]
+    pub fn address_v4(&self) -> Option<Address> {
+        (self.families & Self::HAS_V4 != 0).then(|| Address::from_v4_word(self.v4))
+    }
+
+    /// The IPv6 address.
+    #[inline(always)]
+    #[must_use]
+    pub fn address_v6(&self) -> Option<Address> {
+        (self.families & Self::HAS_V6 != 0).then_some(self.v6)
+    }
+}
+
+/// `SOCKETS`: what is known about one socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketNote {
+    /// Captured: cookie of the socket's network namespace.
+    pub netns: u64,
+    /// Captured: where the application wanted to go.
+    pub destination: Address,
+    /// One of the constants of this type.
+    pub kind: u32,
+    /// Captured: the port of `destination`.
+    pub port: u16,
+    /// Always 0.
+    pub padding: u16,
+}
+
+impl SocketNote {
+    /// The agent's, on its way out of the pod: never captured.
+    pub const OWN: u32 = 1;
+    /// The agent's, on its way to the pod's application: never captured, and admitted when it arrives.
+    pub const DELIVERY: u32 = 2;
+    /// The application's, and its destination was rewritten.
+    pub const CAPTURED: u32 = 3;
+
+    /// A note about one of the agent's sockets; `kind` is [`Self::OWN`] or [`Self::DELIVERY`].
+    #[must_use]
+    pub const fn of_agent(kind: u32) -> Self {
+        Self { netns: 0, destination: Address([0; 4]), kind, port: 0, padding: 0 }
+    }
+}
+
+/// `ORIGINAL_DESTINATIONS`: the near end of a captured connection. The far end is always the pod's own address and
+/// [`OUTBOUND_PORT`], so this names one connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SourceKey {
+    /// Cookie of the pod's network namespace.
+    pub netns: u64,
+    /// The application's address.
+    pub ip: Address,
+    /// The application's port.
+    pub port: u16,
+    /// Always 0.
+    pub padding: [u16; 3],
+}
+
+impl SourceKey {
+    /// A key with its padding in order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(netns: u64, ip: Address, port: u16) -> Self {
+        Self { netns, ip, port, padding: [0; 3] }
+    }
+}
+
+/// `ORIGINAL_DESTINATIONS`: where a captured connection wanted to go.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OriginalDestination {
+    /// When the entry was written: nanoseconds on `CLOCK_BOOTTIME`.
+    pub written_ns: u64,
+    /// The address.
+    pub ip: Address,
+    /// The port.
+    pub port: u16,
+    /// Always 0.
+    pub padding: [u16; 3],
+}
+
+/// `ADMITTED_FLOWS`: a connection as its receiving pod sees it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// The pod's address.
+    pub local: Address,
+    /// The peer's address.
+    pub remote: Address,
+    /// The pod's port.
+    pub local_port: u16,
+    /// The peer's port.
+    pub remote_port: u16,
+}
+
+/// `LISTENERS`: which of the agent's listening sockets serves a pod in a role.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerKey {
+    /// The pod's address; the lookup program knows no netns cookie, and pod addresses are unique on a node.
+    pub ip: Address,
+    /// A [`Role`].
+    pub role: u32,
+}
+
+/// What one of the agent's listening sockets is for.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// Takes what the pod's applications send.
+    Outbound = 0,
+    /// Takes what arrives outside the tunnel.
+    Plaintext = 1,
+    /// Takes peers' tunnels.
+    Hbone = 2,
+}
+
+/// `COUNTERS`: an index into the array.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Connections of enrolled pods that were handed to the agent.
+    Captured = 0,
+    /// connect() refused: the pod has no address of the destination's family.
+    RefusedNoAddress = 1,
+    /// connect() refused: the note about the socket could not be written (its option memory is full).
+    RefusedNoNote = 2,
+    /// SYNs that were dropped while the agent had no outbound listener.
+    HeldSyns = 3,
+    /// Inbound connections refused because the listener was missing.
+    RefusedNoListener = 4,
+    /// Inbound connections refused because nobody may use that port.
+    RefusedReservedPort = 5,
+    /// Captured connections that found `ORIGINAL_DESTINATIONS` full.
+    OriginalDestinationsFull = 6,
+    /// The agent's connections to applications that found `ADMITTED_FLOWS` full.
+    AdmittedFlowsFull = 7,
+}
+
+impl Counter {
+    /// How many there are.
+    pub const COUNT: usize = 8;
+}
+
+// The agent and programs are compiled by different compilers: a layout that differed would be read as nonsense.
+const _: () = {
+    assert!(size_of::<Address>() == 16);
+    assert!(size_of::<PodAddresses>() == 24);
+    assert!(size_of::<SocketNote>() == 32);
+    assert!(size_of::<SourceKey>() == 32);
+    assert!(size_of::<OriginalDestination>() == 32);
+    assert!(size_of::<Flow>() == 36);
+    assert!(size_of::<ListenerKey>() == 20);
+    assert!(Counter::AdmittedFlowsFull as usize + 1 == Counter::COUNT);
+};
+
+/// What only the agent needs.
+#[cfg(feature = "user")]
+pub mod user {
+    use super::{Flow, ListenerKey, OriginalDestination, PodAddresses, SocketNote, SourceKey};
+
+    // SAFETY: plain integers without implicit padding, as the sizes above show.
+    unsafe impl aya::Pod for Flow {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for ListenerKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for OriginalDestination {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for PodAddresses {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for SocketNote {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for SourceKey {}
+
+    /// The bytes of a key or value.
+    #[must_use]
+    pub fn bytes<T: aya::Pod>(value: &T) -> &[u8] {
+        // SAFETY: `Pod` promises plain data without padding, so every byte is initialised.
+        unsafe { core::slice::from_raw_parts(core::ptr::from_ref(value).cast(), size_of::<T>()) }
+    }
+
+    /// The bytes of a key or value, to be filled in.
+    #[must_use]
+    pub fn bytes_mut<T: aya::Pod>(value: &mut T) -> &mut [u8] {
+        // SAFETY: as above, and every combination of bytes is a valid value.
+        unsafe { core::slice::from_raw_parts_mut(core::ptr::from_mut(value).cast(), size_of::<T>()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_keep_network_order_and_one_form() {
+        for (text, canonical) in [
+            ("10.1.2.3", "10.1.2.3"),
+            ("::ffff:10.1.2.3", "10.1.2.3"),
+            ("fd00::1:2", "fd00::1:2"),
+            ("::1", "::1"),
+            ("::", "::"),
+            ("::10.1.2.3", "::10.1.2.3"),
+        ] {
+            let address = Address::from_ip(text.parse().unwrap());
+            assert_eq!(address.to_ip().to_string(), canonical.parse::<IpAddr>().unwrap().to_string(), "{text}");
+        }
+        assert_eq!(Address::from_ip("10.1.2.3".parse().unwrap()), Address::from_ip("::ffff:10.1.2.3".parse().unwrap()));
+        let bytes: Vec<u8> =
+            Address::from_ip("1.2.3.4".parse().unwrap()).0.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        assert_eq!(bytes, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_pod_has_the_addresses_it_was_given() {
+        let both = PodAddresses::new(Some("10.0.0.1".parse().unwrap()), Some("fd00::1".parse().unwrap()));
+        assert_eq!(both.address_v4().map(Address::to_ip), Some("10.0.0.1".parse().unwrap()));
+        assert_eq!(both.address_v6().map(Address::to_ip), Some("fd00::1".parse().unwrap()));
+        let neither = PodAddresses::new(None, None);
+        assert_eq!((neither.address_v4(), neither.address_v6()), (None, None));
+    }
+}

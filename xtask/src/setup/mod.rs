@@ -1,0 +1,8 @@
+//! What a machine needs before it can build and test, and how it gets it.
+
+mod compiler;
+mod linker;
+mod packages;
+pub(crate) mod prepare;
+
+pub(crate) use prepare::Toolchain;
