@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use harness::wire::Stream;
 use harness::{Agent, Marker, Mesh, Node, Pod, Process, Wire};
 
 use crate::apps::{self, Client, check_answer};
@@ -200,11 +201,19 @@ fn end(stage: Stage) -> Result<()> {
 
 /// Shows the first bytes that each side sent between the two pods on connections that were opened meanwhile.
 fn show_wire(page: Page, wire: &Wire, client: &Pod, server: &Pod) {
-    page.row("on the wire", "");
+    page.say("on the wire");
     for stream in wire.between(client.ip(), server.ip()).filter(|stream| stream.from_start).take(2) {
-        let first = stream.first_bytes(36).escape_ascii();
-        page.say(format_args!("  {} -> {}  {first}", stream.source, stream.destination));
+        page.say(format_args!("  {} -> {}  {}", stream.source, stream.destination, excerpt(stream)));
     }
+}
+
+/// The beginning of what one side said, readable if it is text.
+fn excerpt(stream: &Stream) -> String {
+    if stream.is_tls() {
+        let bytes: Vec<String> = stream.first_bytes(12).iter().map(|byte| format!("{byte:02x}")).collect();
+        return format!("{} ... ({} bytes of TLS)", bytes.join(" "), stream.len());
+    }
+    stream.first_bytes(36).escape_ascii().to_string()
 }
 
 fn check_same_processes(stage: &Stage) -> Result<()> {
