@@ -134,6 +134,28 @@ async fn a_broken_tunnel_is_told_from_a_reset() {
     assert_eq!(error, OpenError::NotProcessed(NotProcessed::Ended(TunnelError::Closed)));
 }
 
+#[tokio::test]
+async fn a_server_ends_with_its_handlers_when_the_client_vanishes() {
+    let (one, other) = tokio::io::duplex(1 << 16);
+    let (client, connection) = handshake(one, &Config::default()).await.unwrap();
+    let vanishing = async {
+        let requests = [to(App::Stall), to(App::Silent)];
+        let holding = async {
+            let opened = client.open(&requests[0]).await.unwrap();
+            let waiting = client.open(&requests[1]).await;
+            drop((opened, waiting));
+        };
+        tokio::select! {
+            () = holding => unreachable!("nobody answers"),
+            ended = connection => unreachable!("{ended:?}"),
+            () = until("both are under way", || client.live() == 2) => {}
+        }
+    };
+    let config = Config::default();
+    let serving = serve(other, &config, std::future::pending(), application);
+    let ((), _) = soon(async { tokio::join!(vanishing, serving) }).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_dropped_is_cancelled() {
     let tunnel = Tunnel::in_memory().await;
