@@ -184,9 +184,16 @@ impl Agent {
     pub fn enrolled(&self, pod: &Pod) -> Option<bool> {
         let (200, text) = self.try_get("/config_dump").ok()? else { return None };
         let dump: Value = serde_json::from_str(&text).ok()?;
-        let (name, namespace) = (pod.name(), pod.namespace());
-        let pods = dump["pods"].as_array()?;
-        pods.iter().find(|p| p["name"] == *name && p["namespace"] == *namespace)?["enrolled"].as_bool()
+        let named = |list: &str| {
+            let mut entries = dump[list].as_array()?.iter();
+            entries.find(|p| p["name"] == *pod.name() && p["namespace"] == *pod.namespace()).cloned()
+        };
+        // Its own pods it carries, or not (yet); of the others it knows whether they belong to the mesh.
+        if let Some(carried) = named("pods") {
+            return carried["enrolled"].as_bool();
+        }
+        let workload = named("workloads")?;
+        Some(workload["enrolled"].as_bool()? && workload["node"] != *self.node())
     }
 
     /// Waits until it knows a service.
