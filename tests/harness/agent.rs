@@ -179,21 +179,21 @@ impl Agent {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("/config_dump is not JSON: {error}: {text}"))
     }
 
-    /// What it says of a pod: enrolled or not; `None` while it does not know the pod or does not answer.
+    /// What it says of a pod: `Some(true)` when the pod belongs to the mesh and, on this agent's own node, its traffic is
+    /// carried; `Some(false)` when neither; `None` in between, and while it does not know the pod or does not answer.
     #[must_use]
     pub fn enrolled(&self, pod: &Pod) -> Option<bool> {
         let (200, text) = self.try_get("/config_dump").ok()? else { return None };
         let dump: Value = serde_json::from_str(&text).ok()?;
-        let named = |list: &str| {
-            let mut entries = dump[list].as_array()?.iter();
-            entries.find(|p| p["name"] == *pod.name() && p["namespace"] == *pod.namespace()).cloned()
+        let entry = |list: &str| {
+            let mut entries = dump[list].as_array().into_iter().flatten();
+            entries.find(|p| p["name"] == *pod.name() && p["namespace"] == *pod.namespace())
         };
-        // Its own pods it carries, or not (yet); of the others it knows whether they belong to the mesh.
-        if let Some(carried) = named("pods") {
-            return carried["enrolled"].as_bool();
-        }
-        let workload = named("workloads")?;
-        Some(workload["enrolled"].as_bool()? && workload["node"] != *self.node())
+        // `workloads` is the mesh as the agent knows it, `pods` what it carries itself.
+        let belongs = entry("workloads")?["enrolled"].as_bool()?;
+        let carried = entry("pods").is_some_and(|p| p["enrolled"] == true);
+        let here = pod.node() == self.0.node.name();
+        (!here || belongs == carried).then_some(belongs)
     }
 
     /// Waits until it knows a service.

@@ -1,5 +1,7 @@
 //! What most tests start from: two nodes with their agents, a client on one, a server on the other.
 
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use harness::{Agent, Mesh, Node, Pod, Site};
@@ -61,8 +63,10 @@ impl Pair {
 
 /// Claims that a connection fails as one to a closed port does: refused, or reset; never a clean end, never data.
 #[track_caller]
-pub(crate) fn assert_fails(site: &Site, address: std::net::SocketAddr, deadline: Duration) {
-    if let Ok(conn) = site.try_connect(address, deadline) {
-        conn.with_deadline(deadline).expect_reset();
+pub(crate) fn assert_fails(site: &Site, address: SocketAddr, deadline: Duration) {
+    match site.try_connect(address, deadline) {
+        Ok(conn) => conn.with_deadline(deadline).expect_reset(),
+        Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) => {}
+        Err(error) => panic!("{error} instead of a refusal at {address}"),
     }
 }
