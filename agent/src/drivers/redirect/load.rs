@@ -65,7 +65,10 @@ impl Programs {
         let id = cgroup::id(cgroup).map_err(RedirectError::path("examine the cgroup", cgroup))?;
         for (name, link) in CGROUP_PROGRAMS {
             let program = self.program(name)?;
-            let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(RedirectError::kernel(format!("use the program {name}")))?;
+            let fd = program
+                .fd()
+                .and_then(|fd| Ok(fd.try_clone()?))
+                .map_err(RedirectError::kernel(format!("use the program {name}")))?;
             links::ensure(&pins.link(link), fd.as_fd(), Some(id), || attach_cgroup(program, &directory))?;
         }
         Ok(())
@@ -83,7 +86,7 @@ impl Programs {
         self.0.take_map(name).ok_or_else(|| absent("map", name))
     }
 
-    fn program(&mut self, name: &str) -> Result<&mut Program, RedirectError> {
+    pub(super) fn program(&mut self, name: &str) -> Result<&mut Program, RedirectError> {
         self.0.program_mut(name).ok_or_else(|| absent("program", name))
     }
 

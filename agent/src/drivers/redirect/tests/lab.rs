@@ -140,6 +140,14 @@ impl Lab {
     }
 }
 
+impl Lab {
+    /// Ends the pod; what is left has another, idle one in its place.
+    pub(super) fn without_pod(mut self) -> Self {
+        self.pod = Space::new();
+        self
+    }
+}
+
 impl Drop for Lab {
     fn drop(&mut self) {
         let _ = links::remove_tree(&self.config.pin_dir);

@@ -120,10 +120,7 @@ fn connections_wait_while_nobody_listens() {
         let held = redirect.counters().unwrap().held_syns;
         let socket = lab.pod.socket(destination);
         socket.set_nonblocking(true).unwrap();
-        assert_eq!(
-            socket.connect(&destination.into()).unwrap_err().raw_os_error(),
-            Some(nix::libc::EINPROGRESS)
-        );
+        assert_eq!(socket.connect(&destination.into()).unwrap_err().raw_os_error(), Some(libc::EINPROGRESS));
         eventually("a held SYN", || (redirect.counters().unwrap().held_syns > held).then_some(()));
         assert!(socket.take_error().unwrap().is_none() && socket.peer_addr().is_err());
         let agent = lab.serve(&mut redirect, Role::Outbound);
@@ -221,7 +218,7 @@ fn fast_open_and_multipath_are_no_way_around() {
     let mut heard = [0; 5];
     accepted.read_exact(&mut heard).unwrap();
 
-    let mptcp = Protocol::from(nix::libc::IPPROTO_MPTCP);
+    let mptcp = Protocol::from(libc::IPPROTO_MPTCP);
     match lab.pod.run(|| Socket::new(Domain::IPV4, Type::STREAM, Some(mptcp))) {
         Ok(multipath) => {
             multipath.connect(&destination.into()).unwrap();
