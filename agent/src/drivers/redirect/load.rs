@@ -93,6 +93,7 @@ impl Programs {
     /// Has the kernel verify one program.
     fn check(&mut self, name: &str) -> Result<(), RedirectError> {
         let program = self.program(name)?;
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the object has four kinds of some thirty")]
         let loaded = match program {
             Program::CgroupSockAddr(program) => program.load(),
             Program::SockOps(program) => program.load(),
@@ -113,6 +114,7 @@ impl Programs {
 /// kernels differ in which mode they take for one.
 fn attach_cgroup(program: &mut Program, cgroup: &File) -> Result<FdLink, ProgramError> {
     let mode = CgroupAttachMode::Single;
+    #[expect(clippy::wildcard_enum_match_arm, reason = "two of some thirty kinds attach to cgroups here")]
     match program {
         Program::CgroupSockAddr(program) => {
             let id = program.attach(cgroup, mode)?;

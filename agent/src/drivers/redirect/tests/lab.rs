@@ -49,8 +49,14 @@ impl Space {
 
     /// Sets a sysctl of the namespace.
     pub(super) fn sysctl(&self, name: &str, value: &str) {
+        assert!(self.try_sysctl(name, value), "{name} cannot be set");
+    }
+
+    /// The same, where the namespace may have none of its own.
+    pub(super) fn try_sysctl(&self, name: &str, value: &str) -> bool {
         let argument = format!("{name}={value}");
-        run(Command::new("ip").args(["netns", "exec", &self.name, "sysctl", "-qw", &argument]));
+        let output = Command::new("ip").args(["netns", "exec", &self.name, "sysctl", "-qw", &argument]).output();
+        output.unwrap().status.success()
     }
 
     pub(super) fn run<T>(&self, action: impl FnOnce() -> T) -> T {

@@ -108,7 +108,7 @@ fn an_agent_with_another_layout_is_replaced_when_the_pods_have_moved() {
     fs::rename(lab.config.pin_dir.join("v1"), &old).unwrap();
 
     let mut redirect = lab.load();
-    assert_eq!(redirect.predecessors().unwrap(), [old.clone()]);
+    assert_eq!(redirect.predecessors().unwrap(), std::slice::from_ref(&old));
     assert!(redirect.enrolled().unwrap().is_empty());
     // The predecessor is still in force: nothing goes around the agent.
     let server = lab.outside.listen(SocketAddr::new(OUTSIDE_V4, 0));

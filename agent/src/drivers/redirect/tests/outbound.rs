@@ -230,6 +230,38 @@ fn fast_open_and_multipath_are_no_way_around() {
 }
 
 #[test]
+fn a_socket_bound_to_a_device_or_address_is_captured_too() {
+    let Some(lab) = Lab::new() else { return };
+    let mut redirect = lab.load_and_enrol();
+    let agent = lab.serve(&mut redirect, Role::Outbound);
+    for (destination, from) in NOWHERE.map(address).into_iter().zip(["10.99.0.1:0", "[fd99::1]:0", "[::]:0"]) {
+        let socket = lab.pod.socket(destination);
+        socket.bind_device(Some(b"eth0")).unwrap();
+        socket.bind(&address(from).into()).unwrap();
+        socket.connect(&destination.into()).unwrap();
+        assert_eq!(socket.peer_addr().unwrap().as_socket(), Some(destination));
+        let (_, source) = agent.accept(destination);
+        let found = redirect.sockets().take_original_destination(lab.pod.netns.cookie(), source).unwrap();
+        assert_eq!(found.map(|found| found.port()), Some(destination.port()));
+    }
+}
+
+#[test]
+fn a_socket_without_room_for_the_note_is_refused() {
+    let Some(lab) = Lab::new() else { return };
+    let redirect = lab.load_and_enrol();
+    if !lab.pod.try_sysctl("net.core.optmem_max", "16") {
+        eprintln!("skipped: this kernel has one net.core.optmem_max for the whole machine");
+        return;
+    }
+    let server = lab.outside.listen(SocketAddr::new(OUTSIDE_V4, 0));
+    let to = server.local_addr().unwrap();
+    assert_eq!(lab.pod.connect(to).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    assert_eq!(redirect.counters().unwrap().refused_no_note, 1);
+    assert!(redirect.sockets().note_own(&lab.pod.socket(to)).is_err(), "the agent hears about it");
+}
+
+#[test]
 fn new_addresses_take_the_place_of_old_ones() {
     let Some(lab) = Lab::new() else { return };
     let mut redirect = lab.load();
