@@ -1,5 +1,6 @@
 //! A pod and its outside: two network namespaces and the wire between them.
 
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -79,6 +80,13 @@ impl Space {
         socket.bind(&on.into()).unwrap();
         socket.listen(64).unwrap();
         socket.into()
+    }
+
+    pub(super) fn has_socket_in_fin_wait_1(&self) -> bool {
+        let tables =
+            self.run(|| ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("/proc/thread-self/net/{table}"))));
+        // The fourth column is the state, in hexadecimal.
+        tables.into_iter().any(|table| table.unwrap().lines().any(|line| line.split_whitespace().nth(3) == Some("04")))
     }
 
     pub(super) fn socket(&self, like: SocketAddr) -> Socket {

@@ -157,6 +157,8 @@ fn a_client_that_writes_and_closes_at_once_is_heard() {
     let agent = lab.serve(&mut redirect, Role::Outbound);
     for destination in NOWHERE.map(address) {
         lab.pod.connect(destination).unwrap().write_all(b"fire and forget").unwrap();
+        // The kernel answers for the agent, and then nothing is left of the client's socket but TIME-WAIT.
+        eventually("the acknowledgement of the client's FIN", || (!lab.pod.has_socket_in_fin_wait_1()).then_some(()));
         let (mut accepted, source) = agent.accept(destination);
         let found = redirect.sockets().take_original_destination(lab.pod.netns.cookie(), source).unwrap();
         assert_eq!(found.map(|found| found.port()), Some(destination.port()));
