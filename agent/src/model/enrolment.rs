@@ -100,14 +100,8 @@ impl fmt::Display for OutsideReason {
 mod tests {
     use super::*;
 
-    const PLAIN: Candidate<'static> = Candidate {
-        namespace: "demo",
-        namespace_mode: None,
-        pod_mode: None,
-        host_network: false,
-        has_sidecar: false,
-        finished: false,
-    };
+    const PLAIN: Candidate<'static> =
+        Candidate { namespace: "demo", namespace_mode: None, pod_mode: None, host_network: false, has_sidecar: false, finished: false };
 
     fn check(candidate: Candidate<'_>, expected: Result<(), OutsideReason>) {
         let expected = expected.map_or_else(Enrolment::Outside, |()| Enrolment::Enrolled);
