@@ -147,7 +147,12 @@ impl Pool {
     ///
     /// # Errors
     /// [`OpenFailure`]
-    pub async fn open(self: &Rc<Self>, key: Key, request: ConnectRequest, limit: Duration) -> Result<Opened, OpenFailure> {
+    pub async fn open(
+        self: &Rc<Self>,
+        key: Key,
+        request: ConnectRequest,
+        limit: Duration,
+    ) -> Result<Opened, OpenFailure> {
         tokio::time::timeout(limit, self.open_unbounded(key, request))
             .await
             .unwrap_or(Err(OpenFailure::TimedOut(limit)))
@@ -220,8 +225,7 @@ impl Pool {
 
     async fn make(&self, key: &Key) -> Result<(Client, impl Future<Output = ()> + use<>), TunnelError> {
         let Config { sockets, tunnel, handshake_limit, dial_limit, .. } = &self.config;
-        let socket =
-            dial::connect(&self.pod, sockets, key.address, *dial_limit).await.map_err(TunnelError::Dial)?;
+        let socket = dial::connect(&self.pod, sockets, key.address, *dial_limit).await.map_err(TunnelError::Dial)?;
         let config = client_config(&self.pod.credentials, [key.identity.clone()].into(), HBONE_PROTOCOLS);
         let session = handshake::connect(socket, &config, *handshake_limit).await.map_err(TunnelError::Tls)?;
         let (client, connection) = client::handshake(session.stream, tunnel).await.map_err(TunnelError::Http2)?;
