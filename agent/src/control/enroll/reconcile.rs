@@ -349,7 +349,6 @@ impl Reconciler {
         self.outputs.metrics.pending_pods.set(gauge(self.waiting.len()));
         self.outputs.status.send_replace(Arc::new(EnrolmentStatus { pods }));
     }
-
 }
 
 fn report(result: Result<(), RedirectError>) {

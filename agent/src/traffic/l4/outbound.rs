@@ -153,12 +153,7 @@ struct Target {
     limit: Duration,
 }
 
-async fn take(
-    shard: &PodShard,
-    hop: &Hop,
-    target: Target,
-    connection: &mut Connection,
-) -> Result<Upstream, Failure> {
+async fn take(shard: &PodShard, hop: &Hop, target: Target, connection: &mut Connection) -> Result<Upstream, Failure> {
     connection.destination = target.address;
     connection.hbone_target = None;
     connection.destination_identity = None;
