@@ -27,11 +27,8 @@ const TABLE: u32 = 15006;
 const LOOPBACK_INDEX: u32 = 1;
 
 /// Switches of the pod's namespace: off in a new one, on while the reply path is there. The last is missing without IPv6.
-const SWITCHES: [&str; 3] = [
-    "/proc/sys/net/ipv4/tcp_fwmark_accept",
-    "/proc/sys/net/ipv4/fwmark_reflect",
-    "/proc/sys/net/ipv6/fwmark_reflect",
-];
+const SWITCHES: [&str; 3] =
+    ["/proc/sys/net/ipv4/tcp_fwmark_accept", "/proc/sys/net/ipv4/fwmark_reflect", "/proc/sys/net/ipv6/fwmark_reflect"];
 
 /// Sets the reply path up in a pod's network namespace. Doing it again changes nothing.
 ///
