@@ -106,3 +106,7 @@ pub fn forget_when_closed(old: u32) -> bool {
     const CLOSING: u32 = 11;
     !matches!(old, FIN_WAIT_1 | FIN_WAIT_2 | CLOSING)
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -16,6 +16,14 @@
 //! A socket is the agent's own because the agent wrote a note about it through its descriptor. A mark (`SO_MARK`) would
 //! not do: a pod with `CAP_NET_RAW` can set one and so step around the mesh.
 //!
+//! Known limits:
+//! - A connection's near end is told apart by address and port alone, since its far end is always the pod: a pod has
+//!   one range of ephemeral ports for all its captured connections, TIME-WAIT included (`net.ipv4.tcp_tw_reuse` helps).
+//! - A multipath TCP socket is captured, but its getpeername() shows the pod's own address: the kernel asks about another
+//!   socket than the one that connected.
+//! - A pod that speaks to itself from an address other than the one it speaks to counts as outside.
+//! - Raw and packet sockets (`CAP_NET_RAW`) and protocols other than TCP are not captured.
+//!
 //! The programs need Linux 5.17, because of `bpf_sk_lookup.ingress_ifindex`.
 #![cfg_attr(target_arch = "bpf", no_std)]
 

@@ -18,6 +18,7 @@ use crate::netns::Netns;
 use crate::node::Node;
 use crate::pod::Pod;
 use crate::process::Process;
+use crate::service::Service;
 use crate::wait::{DEADLINE, eventually};
 
 /// Where an agent serves its admin pages, in its node's namespace.
@@ -34,6 +35,7 @@ const PAGE: Duration = Duration::from_secs(5);
 #[must_use = "nothing happens before start()"]
 pub struct AgentBuilder {
     node: Node,
+    ca_directory: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
 }
@@ -52,7 +54,18 @@ struct State {
 
 impl AgentBuilder {
     pub(crate) fn new(node: &Node) -> Self {
-        Self { node: node.clone(), arguments: Vec::new(), environment: Vec::new() }
+        Self {
+            node: node.clone(),
+            ca_directory: node.shared.ca_directory(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// Takes another certificate authority than the mesh's.
+    pub fn ca_directory(mut self, directory: &Path) -> Self {
+        directory.clone_into(&mut self.ca_directory);
+        self
     }
 
     /// Adds an argument with a value (`--cert-lifetime 4s`).
@@ -78,12 +91,12 @@ impl AgentBuilder {
     /// Starts the agent without waiting.
     #[track_caller]
     pub fn spawn(self) -> Agent {
-        let Self { node, arguments, environment } = self;
+        let Self { node, ca_directory, arguments, environment } = self;
         let shared = Arc::clone(&node.shared);
         let mut command = Command::new(binary());
         command.arg("standalone").arg("--node").arg(node.name());
         command.arg("--manifests").arg(shared.manifests.directory());
-        command.arg("--ca-dir").arg(shared.ca_directory());
+        command.arg("--ca-dir").arg(ca_directory);
         command.arg("--admin-addr").arg(ADMIN.to_string());
         command.args(arguments).env("NO_COLOR", "1").envs(environment);
         static STARTED: AtomicUsize = AtomicUsize::new(0);
@@ -166,14 +179,33 @@ impl Agent {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("/config_dump is not JSON: {error}: {text}"))
     }
 
-    /// What it says of a pod: enrolled or not; `None` while it does not know the pod or does not answer.
+    /// What it says of a pod: `Some(true)` when the pod belongs to the mesh and, on this agent's own node, its traffic is
+    /// carried; `Some(false)` when neither; `None` in between, and while it does not know the pod or does not answer.
     #[must_use]
     pub fn enrolled(&self, pod: &Pod) -> Option<bool> {
         let (200, text) = self.try_get("/config_dump").ok()? else { return None };
         let dump: Value = serde_json::from_str(&text).ok()?;
-        let (name, namespace) = (pod.name(), pod.namespace());
-        let pods = dump["pods"].as_array()?;
-        pods.iter().find(|p| p["name"] == *name && p["namespace"] == *namespace)?["enrolled"].as_bool()
+        let entry = |list: &str| {
+            let mut entries = dump[list].as_array().into_iter().flatten();
+            entries.find(|p| p["name"] == *pod.name() && p["namespace"] == *pod.namespace())
+        };
+        // `workloads` is the mesh as the agent knows it, `pods` what it carries itself.
+        let belongs = entry("workloads")?["enrolled"].as_bool()?;
+        let carried = entry("pods").is_some_and(|p| p["enrolled"] == true);
+        let here = pod.node() == self.0.node.name();
+        (!here || belongs == carried).then_some(belongs)
+    }
+
+    /// Waits until it knows a service.
+    #[track_caller]
+    pub fn wait_service(&self, service: &Service) {
+        eventually(DEADLINE, &format!("the agent of {} knows the service {service}", self.node()), || {
+            let (200, text) = self.try_get("/config_dump").ok()? else { return None };
+            let dump: Value = serde_json::from_str(&text).ok()?;
+            let (name, namespace) = (service.name(), service.namespace());
+            let mut services = dump["services"].as_array()?.iter();
+            services.any(|s| s["name"] == *name && s["namespace"] == *namespace).then_some(())
+        });
     }
 
     /// An admin page.

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use tempfile::TempDir;
 
 use crate::agent::Agent;
@@ -168,6 +170,12 @@ impl Mesh {
     #[must_use]
     pub fn ca_directory(&self) -> PathBuf {
         self.shared.ca_directory()
+    }
+
+    /// The names of all network namespaces that were made for it.
+    #[must_use]
+    pub fn namespace_names(&self) -> Vec<String> {
+        lock(&self.shared.netns).clone()
     }
 
     /// Waits until every running agent says that these pods belong to the mesh.
@@ -330,16 +338,14 @@ impl Shared {
     }
 }
 
-/// Makes SIGINT and SIGTERM end this process cleanly: everything that its meshes made is removed first. For programs; call it
-/// before any thread is started.
+/// Makes SIGINT and SIGTERM end this process cleanly: everything that its meshes made is removed first. For programs.
 ///
 /// # Panics
-/// When the signals cannot be blocked.
+/// When the kernel refuses a handler.
 pub fn clean_up_on_signals() {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
-    signals.thread_block().expect("a thread may block signals");
+    let mut signals = Signals::new([SIGINT, SIGTERM]).expect("these signals can be handled");
     std::thread::spawn(move || {
-        if signals.wait().is_ok() {
+        if signals.forever().next().is_some() {
             for shared in lock(&LIVE).iter().filter_map(Weak::upgrade) {
                 shared.tear_down();
                 let _ = fs::remove_dir_all(shared.directory.path());

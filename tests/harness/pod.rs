@@ -141,6 +141,12 @@ impl Pod {
         lock(&self.spec).namespace.clone()
     }
 
+    /// The name of its node, as the manifests have it.
+    #[must_use]
+    pub fn node(&self) -> String {
+        lock(&self.spec).node.clone()
+    }
+
     /// What its certificate says.
     #[must_use]
     pub fn identity(&self) -> String {

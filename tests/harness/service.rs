@@ -105,15 +105,28 @@ impl ServiceBuilder {
         });
         let service =
             Service { shared: self.shared, name: self.name, namespace: self.namespace, vips, ports: self.ports };
-        service.write(&self.selector);
+        // First where it leads: whoever sees the service then sees its endpoints.
         if self.selector.is_empty() {
             service.set_endpoints(&self.endpoints);
         }
+        service.write(&self.selector);
         service
     }
 }
 
 impl Service {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its Kubernetes namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// A port on its IPv4 cluster IP.
     ///
     /// # Panics
@@ -190,5 +203,11 @@ impl Service {
             "metadata": { "name": self.name, "namespace": self.namespace },
             "spec": spec,
         }));
+    }
+}
+
+impl std::fmt::Display for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
     }
 }

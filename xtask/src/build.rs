@@ -39,9 +39,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds one binary and returns its path.
+/// Builds the binaries of a package, each of which may start the others, and returns the path of one.
 pub(crate) fn binary(workspace: &Workspace, package: &str, name: &str, profile: Profile) -> Result<PathBuf> {
-    let mut build = workspace.cargo(&["build", "--locked", "-p", package, "--bin", name]);
+    let mut build = workspace.cargo(&["build", "--locked", "-p", package, "--bins"]);
     // The messages name the file: a target triple in somebody's Cargo settings moves it.
     build.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped()).stderr(Stdio::inherit());
     if profile == Profile::Release {

@@ -27,8 +27,7 @@ impl Cache {
         Self::at(&base)
     }
 
-    /// The same in a folder of the caller's choice.
-    pub(crate) fn at(base: &Path) -> Result<Self> {
+    fn at(base: &Path) -> Result<Self> {
         let dir = std::path::absolute(base)?.join(LAYOUT);
         fs::create_dir_all(&dir).with_context(|| {
             format!("cannot create the cache {}: set SOTTO_CACHE to a place you may write", dir.display())

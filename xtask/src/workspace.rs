@@ -1,7 +1,7 @@
 //! Where the workspace lies, what it holds, and the environment that the commands honour.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -64,7 +64,17 @@ impl Workspace {
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = cargo();
         command.args(arguments).current_dir(&self.root);
+        if self.moved(setting("CARGO_TARGET_DIR").as_deref()) {
+            command.env("SOTTO_EBPF_OBJECT", self.ebpf_object());
+        }
         command
+    }
+
+    /// Whether the agent's build script, which sees `CARGO_TARGET_DIR` only, would look for the object elsewhere. Where it
+    /// finds it by itself we say nothing: the variable would rebuild the agent each time it comes or goes.
+    fn moved(&self, variable: Option<&OsStr>) -> bool {
+        let guess = variable.map_or_else(|| self.root.join("target"), |dir| self.root.join("agent").join(dir));
+        guess != self.target_dir
     }
 
     /// The compiled eBPF programs, as the agent's build script expects to find them.
@@ -111,6 +121,15 @@ mod tests {
         assert_eq!(workspace.ebpf_object(), Path::new("/build/sotto-ebpf.o"));
         assert_eq!(workspace.find("test", "netns").unwrap().package, "sotto-tests");
         assert_eq!(workspace.find("bin", "netns"), None);
+    }
+
+    #[test]
+    fn the_agents_build_script_is_told_where_it_would_not_look() {
+        let at = |dir: &str| Workspace { root: "/tree".into(), target_dir: dir.into(), targets: Vec::new() };
+        assert!(!at("/tree/target").moved(None));
+        assert!(!at("/build").moved(Some(OsStr::new("/build"))));
+        assert!(at("/build").moved(None));
+        assert!(at("/tree/out").moved(Some(OsStr::new("out"))));
     }
 
     #[test]

@@ -218,7 +218,8 @@ async fn end(
 
 /// Completes at the next SIGTERM or SIGINT.
 async fn ending_signal() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::error!("signals cannot be listened for; ending");
         return;
     };

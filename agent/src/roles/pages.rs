@@ -34,9 +34,21 @@ pub fn routes(shown: Shown) -> Vec<Route> {
     let readiness = shown.readiness.clone();
     let metrics = Arc::clone(&shown.metrics);
     vec![
-        Route { path: "/healthz/ready", about: "200 once the agent carries its pods", page: Box::new(move || ready(&readiness)) },
-        Route { path: "/metrics", about: "metrics in OpenMetrics text format", page: Box::new(move || metrics_page(&metrics)) },
-        Route { path: "/config_dump", about: "pods, workloads, services, certificates and problems as JSON", page: Box::new(move || dump(&shown)) },
+        Route {
+            path: "/healthz/ready",
+            about: "200 once the agent carries its pods",
+            page: Box::new(move || ready(&readiness)),
+        },
+        Route {
+            path: "/metrics",
+            about: "metrics in OpenMetrics text format",
+            page: Box::new(move || metrics_page(&metrics)),
+        },
+        Route {
+            path: "/config_dump",
+            about: "pods, workloads, services, certificates and problems as JSON",
+            page: Box::new(move || dump(&shown)),
+        },
     ]
 }
 

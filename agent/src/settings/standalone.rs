@@ -15,7 +15,11 @@ use crate::roles::standalone::Config;
 /// # Errors
 /// When a flag's value makes no sense, naming the flag.
 pub fn config(args: StandaloneArgs) -> anyhow::Result<Config> {
-    ensure!(is_node_name(&args.node), "--node {:?}: a node's name has 1 to 253 characters of a-z, 0-9, '-' and '.'", args.node);
+    ensure!(
+        is_node_name(&args.node),
+        "--node {:?}: a node's name has 1 to 253 characters of a-z, 0-9, '-' and '.'",
+        args.node
+    );
     ensure!(args.manifests.is_dir(), "--manifests {}: no such directory", args.manifests.display());
     ensure!(!args.cert_lifetime.is_zero(), "--cert-lifetime must be longer than nothing");
     let cores = available_parallelism().context("counting the cores")?.get();

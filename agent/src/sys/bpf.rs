@@ -136,6 +136,25 @@ pub fn link_cgroup(link: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(info.cgroup_id)
 }
 
+/// Runs a classifier on one Ethernet frame, without a network, and says what it answers.
+#[cfg(test)]
+pub(crate) fn run_on_frame(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<i32> {
+    const BPF_PROG_TEST_RUN: libc::c_int = 10;
+    let mut attributes = TestAttributes {
+        program: program.as_raw_fd().cast_unsigned(),
+        answer: 0,
+        length: frame.len() as u32,
+        length_after: 0,
+        frame: frame.as_ptr().expose_provenance() as u64,
+        frame_after: 0,
+        repeat: 1,
+        duration: 0,
+    };
+    // SAFETY: the attributes lead to the frame, which is alive, as long as they say, and only read.
+    unsafe { bpf(BPF_PROG_TEST_RUN, &mut attributes)? };
+    Ok(attributes.answer)
+}
+
 /// The time since the machine started, suspension included, on the clock that programs read.
 #[must_use]
 pub fn boot_time() -> Duration {
@@ -197,6 +216,19 @@ struct LinkAttributes {
     program: u32,
     flags: u32,
     old_program: u32,
+}
+
+#[cfg(test)]
+#[repr(C)]
+struct TestAttributes {
+    program: u32,
+    answer: i32,
+    length: u32,
+    length_after: u32,
+    frame: u64,
+    frame_after: u64,
+    repeat: u32,
+    duration: u32,
 }
 
 #[repr(C)]

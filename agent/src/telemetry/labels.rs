@@ -42,9 +42,10 @@ pub enum ResponseFlags {
 /// Whether the connection was authenticated and encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SecurityPolicy {
-    /// By mutual TLS (or inside one node, where the agent itself vouches for both sides).
+    /// By mutual TLS on the wire.
     MutualTls,
-    /// Not at all.
+    /// Not by TLS. Between two pods of one node the agent knows both identities itself and nothing crosses a wire: the
+    /// principals are there, but no TLS is claimed.
     Unknown,
 }
 

@@ -1,6 +1,7 @@
 //! The registry and the families that the data path counts in.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -22,6 +23,21 @@ pub struct Metrics {
     pub pending_pods: Gauge,
     /// Problems in the mesh state's sources.
     pub state_problems: Gauge,
+    /// What the eBPF programs counted.
+    pub redirect: RedirectMetrics,
+}
+
+/// `sotto_redirect_events_total`: counted in the kernel, copied here.
+#[derive(Clone, Debug, Default)]
+pub struct RedirectMetrics(Family<[(&'static str, &'static str); 1], Counter>);
+
+impl RedirectMetrics {
+    /// Takes over the kernel's numbers by event.
+    pub fn set(&self, events: &[(&'static str, u64)]) {
+        for &(event, number) in events {
+            self.0.get_or_create(&[("event", event)]).inner().store(number, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Istio's TCP families. "sent" is the response's direction and "received" the request's, from either reporter.
@@ -60,7 +76,13 @@ impl Metrics {
             "Objects or files of the mesh state that could not be used",
             state_problems.clone(),
         );
-        Self { registry, connections, enrolled_pods, pending_pods, state_problems }
+        let redirect = RedirectMetrics::default();
+        registry.register(
+            "sotto_redirect_events",
+            "Connections captured, held and refused by the eBPF programs, by event",
+            redirect.0.clone(),
+        );
+        Self { registry, connections, enrolled_pods, pending_pods, state_problems, redirect }
     }
 
     /// Everything in the OpenMetrics text format.

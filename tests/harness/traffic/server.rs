@@ -85,11 +85,11 @@ impl State {
     fn handle(&self, id: usize, conn: Conn, handler: &(dyn Fn(Conn) + Send + Sync)) {
         let name = conn.to_string();
         let result = catch_unwind(AssertUnwindSafe(|| handler(conn)));
-        // What the map holds is a copy of the descriptor: the connection ends only when that goes as well.
-        lock(&self.open).remove(&id);
         if result.is_err() && !self.stopping.load(Ordering::SeqCst) {
             lock(&self.failures).push(name);
         }
+        // What the map holds is a copy of the descriptor: the client sees the end only when that goes as well.
+        lock(&self.open).remove(&id);
     }
 }
 

@@ -193,7 +193,7 @@ impl Compiler {
         if !packages::debian() {
             bail!(
                 "the eBPF compiler has LLVM {major}, so its linker needs LLVM {major}'s development files: install them and set \
-                 {LLVM_PREFIX} to their folder (the one with bin/llvm-config), or put a bpf-linker built for LLVM {major} on PATH"
+                 {LLVM_PREFIX} to their folder (the one with bin/llvm-config), or put a bpf-linker with its own LLVM on PATH"
             );
         }
         let (llvm, polly) = (format!("llvm-{major}-dev"), format!("libpolly-{major}-dev"));

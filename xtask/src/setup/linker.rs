@@ -6,9 +6,10 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use super::compiler::Compiler;
+use super::packages;
 use crate::cache::Cache;
 use crate::process::Task;
-use crate::workspace::cargo;
+use crate::workspace::{cargo, on_path};
 
 /// The release of bpf-linker that we build.
 const VERSION: &str = "0.13.0";
@@ -17,16 +18,27 @@ const LLVM_MAJORS: [u32; 3] = [21, 22, 23];
 
 /// The linker for what `compiler` emits; builds it the first time.
 pub(crate) fn ensure(cache: &Cache, compiler: &Compiler) -> Result<PathBuf> {
-    let major = compiler.llvm_major;
-    ensure!(
-        LLVM_MAJORS.contains(&major),
-        "the eBPF compiler {} has LLVM {major}, and bpf-linker {VERSION} can read the output of {LLVM_MAJORS:?} only: choose the \
-         other compiler with SOTTO_BPF_TOOLCHAIN, or raise VERSION and LLVM_MAJORS in xtask/src/setup/linker.rs",
-        compiler.release
-    );
+    // LLVM's development files cannot be installed from here; a linker that brings its own LLVM needs none.
+    if let (false, Some(program)) = (packages::debian(), on_path("bpf-linker")) {
+        println!("eBPF linker: {}, because it is on PATH", program.display());
+        return Ok(program);
+    }
+    let major = supported(compiler)?;
     let name = format!("bpf-linker-{VERSION}-llvm-{major}-{}", std::env::consts::ARCH);
     let place = cache.entry(&name, runs, |place| build(place, major, &compiler.llvm_prefix(cache)?))?;
     Ok(program(&place))
+}
+
+/// The compiler's LLVM major: the linker reads what LLVM wrote, so both must have the same.
+fn supported(compiler: &Compiler) -> Result<u32> {
+    let major = compiler.llvm_major;
+    ensure!(
+        LLVM_MAJORS.contains(&major),
+        "the eBPF compiler {} has LLVM {major}, and bpf-linker {VERSION} can be built for {LLVM_MAJORS:?} only: choose the other \
+         compiler with SOTTO_BPF_TOOLCHAIN, or raise VERSION and LLVM_MAJORS in xtask/src/setup/linker.rs",
+        compiler.release
+    );
+    Ok(major)
 }
 
 fn build(place: &Path, llvm_major: u32, llvm_prefix: &Path) -> Result<()> {
@@ -65,10 +77,9 @@ mod tests {
 
     #[test]
     fn an_llvm_that_the_linker_does_not_know_is_explained() {
-        let base = tempfile::tempdir().unwrap();
-        let compiler = Compiler { route: Route::Nightly, release: "1.120.0-nightly".into(), llvm_major: 30 };
-        let cache = Cache::at(base.path()).unwrap();
-        let text = ensure(&cache, &compiler).unwrap_err().to_string();
+        let compiler = |llvm_major| Compiler { route: Route::Nightly, release: "1.120.0-nightly".into(), llvm_major };
+        assert_eq!(supported(&compiler(22)).unwrap(), 22);
+        let text = supported(&compiler(30)).unwrap_err().to_string();
         assert!(text.contains("LLVM 30") && text.contains("SOTTO_BPF_TOOLCHAIN"), "{text}");
     }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
+use std::sync::Once;
 
 use anyhow::{Result, bail};
 
@@ -91,8 +92,13 @@ pub(crate) fn ensure(cache: &Cache, names: &[&str], purpose: &str) -> Result<()>
         .progress()
 }
 
-/// Failing is no error yet: one dead source among several is common, and the lists may be good enough.
+/// Once a run. Failing is no error yet: one dead source among several is common, and the lists may be good enough.
 fn update() {
+    static DONE: Once = Once::new();
+    DONE.call_once(update_now);
+}
+
+fn update_now() {
     let mut update = apt();
     update.arg("update");
     if let Err(error) = Task::new("refresh the package lists", update).progress() {

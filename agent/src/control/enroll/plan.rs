@@ -70,7 +70,8 @@ pub fn steps(view: &MeshView, wanted: &BTreeMap<Arc<str>, Wanted>, carried: &BTr
         let same_pod_runs = view.workload(&pod.name).is_some_and(|w| w.uid == pod.uid && w.ips == pod.ips);
         steps.leave.push((Arc::clone(uid), if same_pod_runs { Leaving::Unlabelled } else { Leaving::Gone }));
     }
-    steps.join = wanted.iter().filter(|(uid, pod)| carried.get(*uid) != Some(pod)).map(|(_, pod)| pod.clone()).collect();
+    steps.join =
+        wanted.iter().filter(|(uid, pod)| carried.get(*uid) != Some(pod)).map(|(_, pod)| pod.clone()).collect();
     steps
 }
 
@@ -106,7 +107,8 @@ mod tests {
 
     #[test]
     fn only_enrolled_pods_of_this_node_with_a_namespace_and_an_address_are_wanted() {
-        let outside = Workload { enrolment: Enrolment::Outside(OutsideReason::NotLabelled), ..pod("out", "a", [10, 0, 0, 4]) };
+        let outside =
+            Workload { enrolment: Enrolment::Outside(OutsideReason::NotLabelled), ..pod("out", "a", [10, 0, 0, 4]) };
         let early = Workload { ips: vec![], ..pod("early", "a", [10, 0, 0, 5]) };
         let blind = Workload { netns: None, ..pod("blind", "a", [10, 0, 0, 6]) };
         let pods = [pod("here", "a", [10, 0, 0, 1]), pod("there", "b", [10, 0, 0, 2]), outside, early, blind];
@@ -118,7 +120,8 @@ mod tests {
     fn a_pod_that_only_left_the_mesh_keeps_its_connections_and_one_that_is_gone_does_not() {
         let before = view(&[pod("one", "a", [10, 0, 0, 1]), pod("two", "a", [10, 0, 0, 2])]);
         let carried = wanted(&before, "a");
-        let unlabelled = Workload { enrolment: Enrolment::Outside(OutsideReason::OptedOut), ..pod("one", "a", [10, 0, 0, 1]) };
+        let unlabelled =
+            Workload { enrolment: Enrolment::Outside(OutsideReason::OptedOut), ..pod("one", "a", [10, 0, 0, 1]) };
         let after = view(&[unlabelled]);
         let steps = steps(&after, &wanted(&after, "a"), &carried);
         assert_eq!(steps.join, []);

@@ -32,10 +32,13 @@ pub struct Config {
     pub grace: Duration,
 }
 
+/// Takes a pod and a set of its listeners for each data-plane thread.
+pub type Serve = Box<dyn FnMut(&Arc<LocalPod>, Vec<Listeners>) + Send>;
+
 /// What the reconciler reports to.
 pub struct Outputs {
     /// Hands a pod's listeners to the data-plane threads, one set each.
-    pub serve: Box<dyn FnMut(&Arc<LocalPod>, Vec<Listeners>) + Send>,
+    pub serve: Serve,
     /// The carried pods by address.
     pub local: watch::Sender<Arc<LocalPods>>,
     /// The carried and the waiting pods.
@@ -59,6 +62,7 @@ pub struct Reconciler {
     reply_paths: HashMap<NetnsCookie, usize>,
     retired: (mpsc::UnboundedSender<Arc<Netns>>, mpsc::UnboundedReceiver<Arc<Netns>>),
     swept: bool,
+    maintained: Option<Instant>,
 }
 
 struct Carried {
@@ -79,6 +83,11 @@ const RETRY: Duration = Duration::from_millis(200);
 /// Between "no longer captured" and "listeners gone": a connect() that was captured just before may still be on its way through
 /// the pod's loopback.
 const SETTLE: Duration = Duration::from_millis(50);
+
+/// How often the maps are looked through for what nobody will ask for any more, and from what age on it is: an application gives
+/// up a connect() after some two minutes.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const NEVER_ACCEPTED: Duration = Duration::from_secs(300);
 
 impl Reconciler {
     /// A reconciler that carries no pod yet. `drain` is the parent of every pod's.
@@ -102,6 +111,7 @@ impl Reconciler {
             reply_paths: HashMap::new(),
             retired: mpsc::unbounded_channel(),
             swept: false,
+            maintained: None,
         }
     }
 
@@ -115,6 +125,8 @@ impl Reconciler {
             if state.loaded {
                 self.reconcile(&state).await;
             }
+            self.outputs.metrics.state_problems.set(gauge(state.problems.len()));
+            self.maintain(Instant::now());
             tokio::select! {
                 () = &mut stop => return,
                 Ok(()) = mesh.changed() => {}
@@ -284,6 +296,9 @@ impl Reconciler {
             tracing::info!(cookie = cookie.0, "letting go of a pod that an earlier agent had enrolled");
             self.stop_capture(cookie);
         }
+        if self.waiting.is_empty() {
+            report(self.redirect.retire_predecessors());
+        }
     }
 
     fn stop_capture(&mut self, cookie: NetnsCookie) {
@@ -313,22 +328,37 @@ impl Reconciler {
         });
     }
 
+    /// Reads the programs' counters, and now and then forgets what connections that were never accepted left in the maps.
+    fn maintain(&mut self, now: Instant) {
+        match self.redirect.counters() {
+            Ok(counters) => self.outputs.metrics.redirect.set(&counters.named()),
+            Err(error) => report(Err(error)),
+        }
+        if self.maintained.is_none_or(|at| now - at >= SWEEP_EVERY) {
+            self.maintained = Some(now);
+            report(self.redirect.forget_stale(NEVER_ACCEPTED).map(drop));
+        }
+    }
+
     fn publish(&self) {
         let carried = self.carried.values().map(|c| describe(&c.wanted, None));
         let waiting = self.waiting.values().map(|w| describe(&w.wanted, Some(w.problem.clone())));
         let mut pods: Vec<_> = carried.chain(waiting).collect();
         pods.sort_by(|a, b| a.uid.cmp(&b.uid));
-        self.outputs.metrics.enrolled_pods.set(i64::try_from(self.carried.len()).unwrap_or(i64::MAX));
-        self.outputs.metrics.pending_pods.set(i64::try_from(self.waiting.len()).unwrap_or(i64::MAX));
+        self.outputs.metrics.enrolled_pods.set(gauge(self.carried.len()));
+        self.outputs.metrics.pending_pods.set(gauge(self.waiting.len()));
         self.outputs.status.send_replace(Arc::new(EnrolmentStatus { pods }));
     }
-
 }
 
 fn report(result: Result<(), RedirectError>) {
     if let Err(error) = result {
         tracing::error!(%error, "the redirection could not be changed");
     }
+}
+
+fn gauge(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn describe(wanted: &Wanted, waiting_for: Option<String>) -> PodStatus {

@@ -67,9 +67,9 @@ impl AdminServer {
     /// # Errors
     /// When the address is taken or not this machine's.
     pub async fn bind(address: SocketAddr, routes: Vec<Route>) -> io::Result<Self> {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|e| io::Error::new(e.kind(), format!("admin address {address}: {e}; choose another with --admin-addr")))?;
+        let listener = TcpListener::bind(address).await.map_err(|e| {
+            io::Error::new(e.kind(), format!("admin address {address}: {e}; choose another with --admin-addr"))
+        })?;
         Ok(Self { listener, routes })
     }
 

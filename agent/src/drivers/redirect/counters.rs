@@ -27,6 +27,21 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Each number with its name, for metrics.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 8] {
+        [
+            ("captured", self.captured),
+            ("refused_no_address", self.refused_no_address),
+            ("refused_no_note", self.refused_no_note),
+            ("held_syns", self.held_syns),
+            ("refused_no_listener", self.refused_no_listener),
+            ("refused_reserved_port", self.refused_reserved_port),
+            ("original_destinations_full", self.original_destinations_full),
+            ("admitted_flows_full", self.admitted_flows_full),
+        ]
+    }
+
     pub(super) fn read(map: &PerCpuArray<MapData, u64>) -> Result<Self, RedirectError> {
         let sum = |counter: Counter| {
             map.get(&(counter as u32), 0)

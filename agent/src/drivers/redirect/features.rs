@@ -80,14 +80,16 @@ impl Facts {
             Some(mount) if mount.is_root => Ok(mount.path.clone()),
             Some(mount) => Err(Missing {
                 feature: format!("the root of the cgroup2 hierarchy ({} is a part of it)", mount.path.display()),
-                remedy: "mount the host's cgroup2 root into the agent's container, and name it as the cgroup to attach to \
+                remedy:
+                    "mount the host's cgroup2 root into the agent's container, and name it as the cgroup to attach to \
                          if it has company"
-                    .to_owned(),
+                        .to_owned(),
             }),
             None => Err(Missing {
                 feature: "a cgroup2 mount".to_owned(),
-                remedy: "run `mount -t cgroup2 none /sys/fs/cgroup` (beside cgroup v1: /sys/fs/cgroup/unified) on the node"
-                    .to_owned(),
+                remedy:
+                    "run `mount -t cgroup2 none /sys/fs/cgroup` (beside cgroup v1: /sys/fs/cgroup/unified) on the node"
+                        .to_owned(),
             }),
         }
     }
@@ -163,7 +165,10 @@ mod tests {
             ]
         );
         let text = RedirectError::Missing(facts.judge().unwrap_err()).to_string();
-        assert!(text.contains("CAP_BPF: run the agent as root") && text.contains("mount -t bpf bpf /sys/fs/bpf"), "{text}");
+        assert!(
+            text.contains("CAP_BPF: run the agent as root") && text.contains("mount -t bpf bpf /sys/fs/bpf"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -65,7 +65,10 @@ impl Programs {
         let id = cgroup::id(cgroup).map_err(RedirectError::path("examine the cgroup", cgroup))?;
         for (name, link) in CGROUP_PROGRAMS {
             let program = self.program(name)?;
-            let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(RedirectError::kernel(format!("use the program {name}")))?;
+            let fd = program
+                .fd()
+                .and_then(|fd| Ok(fd.try_clone()?))
+                .map_err(RedirectError::kernel(format!("use the program {name}")))?;
             links::ensure(&pins.link(link), fd.as_fd(), Some(id), || attach_cgroup(program, &directory))?;
         }
         Ok(())
@@ -83,13 +86,14 @@ impl Programs {
         self.0.take_map(name).ok_or_else(|| absent("map", name))
     }
 
-    fn program(&mut self, name: &str) -> Result<&mut Program, RedirectError> {
+    pub(super) fn program(&mut self, name: &str) -> Result<&mut Program, RedirectError> {
         self.0.program_mut(name).ok_or_else(|| absent("program", name))
     }
 
     /// Has the kernel verify one program.
     fn check(&mut self, name: &str) -> Result<(), RedirectError> {
         let program = self.program(name)?;
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the object has four kinds of some thirty")]
         let loaded = match program {
             Program::CgroupSockAddr(program) => program.load(),
             Program::SockOps(program) => program.load(),
@@ -110,6 +114,7 @@ impl Programs {
 /// kernels differ in which mode they take for one.
 fn attach_cgroup(program: &mut Program, cgroup: &File) -> Result<FdLink, ProgramError> {
     let mode = CgroupAttachMode::Single;
+    #[expect(clippy::wildcard_enum_match_arm, reason = "two of some thirty kinds attach to cgroups here")]
     match program {
         Program::CgroupSockAddr(program) => {
             let id = program.attach(cgroup, mode)?;

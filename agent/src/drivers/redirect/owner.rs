@@ -26,10 +26,10 @@ use crate::sys::netns::{Netns, NetnsCookie};
 /// [`Redirect::release`] is the end.
 pub struct Redirect {
     pins: Pins,
-    programs: Programs,
+    pub(super) programs: Programs,
     pods: HashMap<MapData, u64, PodAddresses>,
     listeners: SockHash<MapData, ListenerKey>,
-    original_destinations: HashMap<MapData, SourceKey, OriginalDestination>,
+    pub(super) original_destinations: HashMap<MapData, SourceKey, OriginalDestination>,
     counters: PerCpuArray<MapData, u64>,
     sockets: Sockets,
 }

@@ -64,3 +64,9 @@ impl Sockets {
         self.notes.update(&key, bytes(&SocketNote::of_agent(kind)))
     }
 }
+
+// The data path's threads share it.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Sockets>();
+};

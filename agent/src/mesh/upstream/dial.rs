@@ -20,7 +20,9 @@ pub enum DialError {
     #[error("connection to {0} refused: nothing listens there")]
     Refused(SocketAddr),
     /// No answer in time.
-    #[error("connection to {address} timed out after {limit:?}; a NetworkPolicy or a firewall may drop it, or the node is down")]
+    #[error(
+        "connection to {address} timed out after {limit:?}; a NetworkPolicy or a firewall may drop it, or the node is down"
+    )]
     TimedOut {
         /// Whom the agent dialled.
         address: SocketAddr,
@@ -76,15 +78,24 @@ pub async fn connect_application(
     let local = |source| DialError::Local { address, source };
     let socket = pod.netns().run(|| socket::tcp_socket(address.ip())).and_then(|made| made).map_err(local)?;
     sockets.note_delivery(&socket).map_err(local)?;
+    socket.set_mark(REPLY_MARK).map_err(local)?;
     if let Some(client) = client {
         speak_from(&socket, client).map_err(local)?;
     }
     establish(socket, address, limit).await
 }
 
+/// Whether an accepted connection is a delivery of the agent's own that came back to it: the accepted socket inherits the mark of
+/// the dial (`tcp_fwmark_accept`), and a mark does not survive the way between two namespaces.
+///
+/// # Errors
+/// When the socket is closed already.
+pub fn is_own_delivery(accepted: &TcpStream) -> io::Result<bool> {
+    Ok(SockRef::from(accepted).mark()? == REPLY_MARK)
+}
+
 fn speak_from(socket: &Socket, client: IpAddr) -> io::Result<()> {
     socket::set_transparent(socket.as_fd(), client)?;
-    socket.set_mark(REPLY_MARK)?;
     socket::set_bind_address_no_port(socket.as_fd())?;
     socket.bind(&SocketAddr::new(client, 0).into())
 }
@@ -102,6 +113,7 @@ async fn establish(socket: Socket, address: SocketAddr, limit: Duration) -> Resu
 
 fn classify(address: SocketAddr, limit: Duration, source: io::Error) -> DialError {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut};
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the library's list of error kinds grows")]
     match source.kind() {
         ConnectionRefused | ConnectionReset => DialError::Refused(address),
         TimedOut => DialError::TimedOut { address, limit },

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{FutureExt, LocalBoxFuture, Shared};
+use futures_util::future::{FutureExt, Shared};
+use tokio::sync::oneshot;
 
 use super::attempts::Retry;
 use super::dial::{self, DialError};
@@ -69,7 +70,7 @@ struct Tunnel {
     client: Client,
 }
 
-type Dialing = Shared<LocalBoxFuture<'static, Result<(), Arc<TunnelError>>>>;
+type Dialing = Shared<oneshot::Receiver<Result<(), Arc<TunnelError>>>>;
 
 /// Why no tunnel could be made.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +84,9 @@ pub enum TunnelError {
     /// HTTP/2 failed.
     #[error("HBONE with the destination pod failed: {0}")]
     Http2(#[source] HboneError),
+    /// The agent is ending.
+    #[error("the agent is ending")]
+    Ended,
 }
 
 /// Why a stream could not be opened.
@@ -106,7 +110,7 @@ impl OpenFailure {
         match self {
             Self::Tunnel(error) => match &**error {
                 TunnelError::Dial(DialError::Refused(_)) | TunnelError::Http2(_) => Retry::Again,
-                TunnelError::Dial(DialError::Local { .. }) => Retry::Never,
+                TunnelError::Dial(DialError::Local { .. }) | TunnelError::Ended => Retry::Never,
                 // The peer's agent may just be starting, ending or renewing: its socket was there, but nobody spoke for it.
                 TunnelError::Tls(HandshakeError::Connection(_) | HandshakeError::Credentials(_)) => Retry::Again,
                 TunnelError::Dial(_) | TunnelError::Tls(_) => Retry::Elsewhere,
@@ -122,7 +126,7 @@ impl OpenFailure {
     pub fn flags(&self) -> ResponseFlags {
         match self {
             Self::Tunnel(error) => match &**error {
-                TunnelError::Dial(_) => ResponseFlags::Connect,
+                TunnelError::Dial(_) | TunnelError::Ended => ResponseFlags::Connect,
                 TunnelError::Tls(_) => ResponseFlags::TlsFailure,
                 TunnelError::Http2(_) => ResponseFlags::H2HandshakeFailure,
             },
@@ -143,7 +147,12 @@ impl Pool {
     ///
     /// # Errors
     /// [`OpenFailure`]
-    pub async fn open(self: &Rc<Self>, key: Key, request: ConnectRequest, limit: Duration) -> Result<Opened, OpenFailure> {
+    pub async fn open(
+        self: &Rc<Self>,
+        key: Key,
+        request: ConnectRequest,
+        limit: Duration,
+    ) -> Result<Opened, OpenFailure> {
         tokio::time::timeout(limit, self.open_unbounded(key, request))
             .await
             .unwrap_or(Err(OpenFailure::TimedOut(limit)))
@@ -158,8 +167,7 @@ impl Pool {
                     result => return Ok(result?),
                 }
             }
-            let dialing = self.dialing(&key);
-            dialing.await?;
+            self.dialing(&key).await.map_err(|_| Arc::new(TunnelError::Ended))??;
         }
     }
 
@@ -175,10 +183,25 @@ impl Pool {
     fn dialing(self: &Rc<Self>, key: &Key) -> Dialing {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.entry(key.clone()).or_default();
-        slot.dialing.get_or_insert_with(|| Rc::clone(self).dial(key.clone()).boxed_local().shared()).clone()
+        slot.dialing.get_or_insert_with(|| self.start_dialing(key.clone())).clone()
     }
 
-    async fn dial(self: Rc<Self>, key: Key) -> Result<(), Arc<TunnelError>> {
+    /// A task of its own: it ends also when everyone who waited for it has given up.
+    fn start_dialing(self: &Rc<Self>, key: Key) -> Dialing {
+        let (done, result) = oneshot::channel();
+        let pool = Rc::clone(self);
+        self.tasks.spawn(async move {
+            let drain = pool.pod.drain.clone();
+            tokio::select! {
+                // Nobody may be waiting any more; the tunnel is there for the next.
+                result = pool.dial(key) => drop(done.send(result)),
+                () = drain.ended() => {}
+            }
+        });
+        result.shared()
+    }
+
+    async fn dial(self: &Rc<Self>, key: Key) -> Result<(), Arc<TunnelError>> {
         let made = self.make(&key).await;
         let mut slots = self.slots.borrow_mut();
         let slot = slots.entry(key.clone()).or_default();
@@ -188,7 +211,7 @@ impl Pool {
                 self.made.set(self.made.get() + 1);
                 let tunnel = Tunnel { number: self.made.get(), client };
                 slot.open.push(tunnel.clone());
-                self.tasks.spawn(Rc::clone(&self).drive(key, tunnel, connection));
+                self.tasks.spawn(Rc::clone(self).drive(key, tunnel, connection));
                 Ok(())
             }
             Err(error) => {
@@ -202,8 +225,7 @@ impl Pool {
 
     async fn make(&self, key: &Key) -> Result<(Client, impl Future<Output = ()> + use<>), TunnelError> {
         let Config { sockets, tunnel, handshake_limit, dial_limit, .. } = &self.config;
-        let socket =
-            dial::connect(&self.pod, sockets, key.address, *dial_limit).await.map_err(TunnelError::Dial)?;
+        let socket = dial::connect(&self.pod, sockets, key.address, *dial_limit).await.map_err(TunnelError::Dial)?;
         let config = client_config(&self.pod.credentials, [key.identity.clone()].into(), HBONE_PROTOCOLS);
         let session = handshake::connect(socket, &config, *handshake_limit).await.map_err(TunnelError::Tls)?;
         let (client, connection) = client::handshake(session.stream, tunnel).await.map_err(TunnelError::Http2)?;
@@ -214,16 +236,18 @@ impl Pool {
     async fn drive(self: Rc<Self>, key: Key, tunnel: Tunnel, connection: impl Future<Output = ()>) {
         let drain = self.pod.drain.clone();
         let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            () = &mut connection => {}
-            () = idle(&tunnel.client, self.config.idle) => {}
-            () = drain.begun() => {}
-        }
+        let ended = tokio::select! {
+            () = &mut connection => true,
+            () = idle(&tunnel.client, self.config.idle) => false,
+            () = drain.begun() => false,
+        };
         self.forget(&key, tunnel.number);
         tunnel.client.close();
-        tokio::select! {
-            () = connection => {}
-            () = drain.ended() => {}
+        if !ended {
+            tokio::select! {
+                () = connection => {}
+                () = drain.ended() => {}
+            }
         }
     }
 

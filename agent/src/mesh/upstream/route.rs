@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::model::service::Service;
+use crate::model::service::{Endpoint, Service};
 use crate::model::view::{Destination, MeshView};
 use crate::model::workload::Workload;
 
@@ -69,7 +69,9 @@ pub fn route(view: &MeshView, original: SocketAddr) -> Result<Route, NoRoute> {
             Err(NoRoute::UnknownPort { service: service.name.to_string(), port: original.port() })
         }
         Destination::Service(service, port) => {
-            let candidates: Vec<_> = port.endpoints.iter().filter(|e| e.ready).map(|e| e.address).collect();
+            // As without the mesh, an IPv4 address of a service leads to IPv4 endpoints, and an IPv6 one to IPv6.
+            let fits = |e: &&Endpoint| e.ready && e.address.is_ipv4() == original.is_ipv4();
+            let candidates: Vec<_> = port.endpoints.iter().filter(fits).map(|e| e.address).collect();
             if candidates.is_empty() {
                 return Err(NoRoute::NoHealthyEndpoint { service: service.name.to_string(), port: original.port() });
             }

@@ -51,10 +51,7 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     }
 }
 
-async fn authenticate(
-    shard: &PodShard,
-    socket: TcpStream,
-) -> Result<Established<TcpStream>, HandshakeError> {
+async fn authenticate(shard: &PodShard, socket: TcpStream) -> Result<Established<TcpStream>, HandshakeError> {
     dial::tune(&socket).map_err(HandshakeError::Connection)?;
     handshake::accept(socket, &shard.pod.server, shard.context.handshake_limit).await
 }
@@ -135,7 +132,8 @@ fn describe(shard: &PodShard, view: &MeshView, peer: &Peer, request: &ConnectReq
     connection.source_identity = Some(peer.identity.clone());
     connection.destination_workload = view.workload(&shard.pod.name).cloned();
     connection.destination_identity = Some(shard.pod.identity.clone());
-    connection.service = request.forwarded.as_ref().and_then(|f| f.host.as_deref()).and_then(|host| view.service_named(host)).cloned();
+    connection.service =
+        request.forwarded.as_ref().and_then(|f| f.host.as_deref()).and_then(|host| view.service_named(host)).cloned();
     connection.security = SecurityPolicy::MutualTls;
     connection
 }

@@ -39,13 +39,17 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     };
     match reached {
         Ok(upstream) => {
-            let record = connection.opened(&shard.context, at);
+            // Where both pods are this agent's own, it speaks for the server's side, too.
+            let arrived = matches!(upstream, Upstream::SameNode(_)).then(|| connection.arrived());
+            let records = [Some(connection), arrived].map(|c| c.map(|c| c.opened(&shard.context, at)));
             let traffic = Traffic::default();
             let result = match upstream {
-                Upstream::Socket(server) => relay::sockets(client, server, &traffic).await,
+                Upstream::Plain(server) | Upstream::SameNode(server) => relay::sockets(client, server, &traffic).await,
                 Upstream::Tunnel(stream) => relay::to_tunnel(client, stream, &traffic).await,
             };
-            record.closed(&traffic, result.as_ref().err().map(|e| e as _));
+            for record in records.into_iter().flatten() {
+                record.closed(&traffic, result.as_ref().err().map(|e| e as _));
+            }
         }
         Err(failure) => {
             relay::reset_on_close(&client);
@@ -70,7 +74,8 @@ fn original_destination(shard: &PodShard, peer: SocketAddr) -> Option<SocketAddr
 
 /// A way to the server.
 enum Upstream {
-    Socket(TcpStream),
+    Plain(TcpStream),
+    SameNode(TcpStream),
     Tunnel(Stream),
 }
 
@@ -148,12 +153,7 @@ struct Target {
     limit: Duration,
 }
 
-async fn take(
-    shard: &PodShard,
-    hop: &Hop,
-    target: Target,
-    connection: &mut Connection,
-) -> Result<Upstream, Failure> {
+async fn take(shard: &PodShard, hop: &Hop, target: Target, connection: &mut Connection) -> Result<Upstream, Failure> {
     connection.destination = target.address;
     connection.hbone_target = None;
     connection.destination_identity = None;
@@ -162,14 +162,13 @@ async fn take(
         Hop::Plain(workload) => {
             connection.destination_workload.clone_from(workload);
             let sockets = &shard.context.sockets;
-            Ok(Upstream::Socket(dial::connect(&shard.pod, sockets, target.address, target.limit).await?))
+            Ok(Upstream::Plain(dial::connect(&shard.pod, sockets, target.address, target.limit).await?))
         }
         Hop::SameNode(workload) => {
             connection.destination_workload = Some(std::sync::Arc::clone(workload));
             let server = same_node(shard, workload, target).await?;
             connection.destination_identity = Some(workload.identity.clone());
-            connection.security = SecurityPolicy::MutualTls;
-            Ok(Upstream::Socket(server))
+            Ok(Upstream::SameNode(server))
         }
         Hop::Tunnel(workload) => {
             connection.destination_workload = Some(std::sync::Arc::clone(workload));

@@ -15,13 +15,21 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     let context = &shard.context;
     // The redirection chose the listener; the socket still has the address that the client asked for.
     let Ok(target) = client.local_addr().map(canonical) else { return };
+    if !matches!(dial::is_own_delivery(&client), Ok(false)) {
+        // Taken for plain text because the kernel had no room to note whose it is. Delivering it again would go in circles.
+        relay::reset_on_close(&client);
+        return;
+    }
     let mut connection = Connection::between(Reporter::Destination, peer, target);
     let view = context.view();
     connection.source_workload = view.workload_at(peer.ip()).cloned();
     connection.destination_workload = view.workload(&shard.pod.name).cloned();
 
     let dialled = match dial::tune(&client) {
-        Ok(()) => dial::connect_application(&shard.pod, &context.sockets, Some(peer.ip()), target, context.patience.overall).await,
+        Ok(()) => {
+            dial::connect_application(&shard.pod, &context.sockets, Some(peer.ip()), target, context.patience.overall)
+                .await
+        }
         Err(source) => Err(dial::DialError::Local { address: target, source }),
     };
     match dialled {

@@ -66,6 +66,12 @@ impl Connection {
         }
     }
 
+    /// The same connection as the server's side tells of it.
+    #[must_use]
+    pub fn arrived(&self) -> Self {
+        Self { reporter: Reporter::Destination, ..self.clone() }
+    }
+
     /// Counts and logs a connection that failed before a byte could be relayed.
     pub fn failed(self, context: &Context, begun: Instant, flags: ResponseFlags, error: &dyn std::fmt::Display) {
         let record = Record::new(self, context, begun);

@@ -1,5 +1,6 @@
 //! A pod and its outside: two network namespaces and the wire between them.
 
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -49,8 +50,14 @@ impl Space {
 
     /// Sets a sysctl of the namespace.
     pub(super) fn sysctl(&self, name: &str, value: &str) {
+        assert!(self.try_sysctl(name, value), "{name} cannot be set");
+    }
+
+    /// The same, where the namespace may have none of its own.
+    pub(super) fn try_sysctl(&self, name: &str, value: &str) -> bool {
         let argument = format!("{name}={value}");
-        run(Command::new("ip").args(["netns", "exec", &self.name, "sysctl", "-qw", &argument]));
+        let output = Command::new("ip").args(["netns", "exec", &self.name, "sysctl", "-qw", &argument]).output();
+        output.unwrap().status.success()
     }
 
     pub(super) fn run<T>(&self, action: impl FnOnce() -> T) -> T {
@@ -73,6 +80,13 @@ impl Space {
         socket.bind(&on.into()).unwrap();
         socket.listen(64).unwrap();
         socket.into()
+    }
+
+    pub(super) fn has_socket_in_fin_wait_1(&self) -> bool {
+        let tables =
+            self.run(|| ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("/proc/thread-self/net/{table}"))));
+        // The fourth column is the state, in hexadecimal.
+        tables.into_iter().any(|table| table.unwrap().lines().any(|line| line.split_whitespace().nth(3) == Some("04")))
     }
 
     pub(super) fn socket(&self, like: SocketAddr) -> Socket {
@@ -137,6 +151,14 @@ impl Lab {
         redirect.listen(POD_V4, role, &v4).unwrap();
         redirect.listen(POD_V6, role, &v6).unwrap();
         Agent { v4, v6 }
+    }
+}
+
+impl Lab {
+    /// Ends the pod; what is left has another, idle one in its place.
+    pub(super) fn without_pod(mut self) -> Self {
+        self.pod = Space::new();
+        self
     }
 }
 

@@ -120,10 +120,7 @@ fn connections_wait_while_nobody_listens() {
         let held = redirect.counters().unwrap().held_syns;
         let socket = lab.pod.socket(destination);
         socket.set_nonblocking(true).unwrap();
-        assert_eq!(
-            socket.connect(&destination.into()).unwrap_err().raw_os_error(),
-            Some(nix::libc::EINPROGRESS)
-        );
+        assert_eq!(socket.connect(&destination.into()).unwrap_err().raw_os_error(), Some(libc::EINPROGRESS));
         eventually("a held SYN", || (redirect.counters().unwrap().held_syns > held).then_some(()));
         assert!(socket.take_error().unwrap().is_none() && socket.peer_addr().is_err());
         let agent = lab.serve(&mut redirect, Role::Outbound);
@@ -160,6 +157,8 @@ fn a_client_that_writes_and_closes_at_once_is_heard() {
     let agent = lab.serve(&mut redirect, Role::Outbound);
     for destination in NOWHERE.map(address) {
         lab.pod.connect(destination).unwrap().write_all(b"fire and forget").unwrap();
+        // The kernel answers for the agent, and then nothing is left of the client's socket but TIME-WAIT.
+        eventually("the acknowledgement of the client's FIN", || (!lab.pod.has_socket_in_fin_wait_1()).then_some(()));
         let (mut accepted, source) = agent.accept(destination);
         let found = redirect.sockets().take_original_destination(lab.pod.netns.cookie(), source).unwrap();
         assert_eq!(found.map(|found| found.port()), Some(destination.port()));
@@ -221,7 +220,7 @@ fn fast_open_and_multipath_are_no_way_around() {
     let mut heard = [0; 5];
     accepted.read_exact(&mut heard).unwrap();
 
-    let mptcp = Protocol::from(nix::libc::IPPROTO_MPTCP);
+    let mptcp = Protocol::from(libc::IPPROTO_MPTCP);
     match lab.pod.run(|| Socket::new(Domain::IPV4, Type::STREAM, Some(mptcp))) {
         Ok(multipath) => {
             multipath.connect(&destination.into()).unwrap();
@@ -230,6 +229,38 @@ fn fast_open_and_multipath_are_no_way_around() {
         }
         Err(error) => eprintln!("skipped: multipath TCP ({error})"),
     }
+}
+
+#[test]
+fn a_socket_bound_to_a_device_or_address_is_captured_too() {
+    let Some(lab) = Lab::new() else { return };
+    let mut redirect = lab.load_and_enrol();
+    let agent = lab.serve(&mut redirect, Role::Outbound);
+    for (destination, from) in NOWHERE.map(address).into_iter().zip(["10.99.0.1:0", "[fd99::1]:0", "[::]:0"]) {
+        let socket = lab.pod.socket(destination);
+        socket.bind_device(Some(b"eth0")).unwrap();
+        socket.bind(&address(from).into()).unwrap();
+        socket.connect(&destination.into()).unwrap();
+        assert_eq!(socket.peer_addr().unwrap().as_socket(), Some(destination));
+        let (_, source) = agent.accept(destination);
+        let found = redirect.sockets().take_original_destination(lab.pod.netns.cookie(), source).unwrap();
+        assert_eq!(found.map(|found| found.port()), Some(destination.port()));
+    }
+}
+
+#[test]
+fn a_socket_without_room_for_the_note_is_refused() {
+    let Some(lab) = Lab::new() else { return };
+    let redirect = lab.load_and_enrol();
+    if !lab.pod.try_sysctl("net.core.optmem_max", "16") {
+        eprintln!("skipped: this kernel has one net.core.optmem_max for the whole machine");
+        return;
+    }
+    let server = lab.outside.listen(SocketAddr::new(OUTSIDE_V4, 0));
+    let to = server.local_addr().unwrap();
+    assert_eq!(lab.pod.connect(to).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    assert_eq!(redirect.counters().unwrap().refused_no_note, 1);
+    assert!(redirect.sockets().note_own(&lab.pod.socket(to)).is_err(), "the agent hears about it");
 }
 
 #[test]

@@ -66,7 +66,7 @@ async fn a_shutdown_finishes_what_is_open_and_takes_nothing_new() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_server_waits_for_its_handlers_after_a_shutdown() {
     let mut tunnel = Tunnel::in_memory().await;
     let stream = tunnel.open(App::Stall).await;
@@ -98,7 +98,7 @@ async fn a_closed_client_ends_when_its_streams_have() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_tunnel_that_nobody_holds_closes_by_itself() {
     let Tunnel { client, mut ends, shutdown } = Tunnel::in_memory().await;
     let stream = client.open(&to(App::Stall)).await.unwrap().stream;
@@ -120,7 +120,6 @@ async fn a_broken_tunnel_is_told_from_a_reset() {
         let request = to(App::Silent);
         tokio::join!(stream.recv.recv(), opening.open(&request), opening.closed(), async {
             until("the request is under way", || opening.live() == 2).await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
             // The server's task and its end of the pipe go.
             tunnel.ends.abort_all();
         })
@@ -136,6 +135,28 @@ async fn a_broken_tunnel_is_told_from_a_reset() {
 }
 
 #[tokio::test]
+async fn a_server_ends_with_its_handlers_when_the_client_vanishes() {
+    let (one, other) = tokio::io::duplex(1 << 16);
+    let (client, connection) = handshake(one, &Config::default()).await.unwrap();
+    let vanishing = async {
+        let requests = [to(App::Stall), to(App::Silent)];
+        let holding = async {
+            let opened = client.open(&requests[0]).await.unwrap();
+            let waiting = client.open(&requests[1]).await;
+            drop((opened, waiting));
+        };
+        tokio::select! {
+            () = holding => unreachable!("nobody answers"),
+            ended = connection => unreachable!("{ended:?}"),
+            () = until("both are under way", || client.live() == 2) => {}
+        }
+    };
+    let config = Config::default();
+    let serving = serve(other, &config, std::future::pending(), application);
+    let ((), _) = soon(async { tokio::join!(vanishing, serving) }).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_that_is_dropped_is_cancelled() {
     let tunnel = Tunnel::in_memory().await;
     let request = to(App::Silent);

@@ -1,0 +1,72 @@
+//! What most tests start from: two nodes with their agents, a client on one, a server on the other.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use harness::{Agent, Mesh, Node, Pod, Site};
+
+/// Two nodes, two agents, two pods in the namespace `demo`.
+pub(crate) struct Pair {
+    pub(crate) a: Node,
+    pub(crate) b: Node,
+    pub(crate) agent_a: Agent,
+    pub(crate) agent_b: Agent,
+    /// On node a.
+    pub(crate) client: Pod,
+    /// On node b.
+    pub(crate) server: Pod,
+    /// Last, so that the handles above are gone before the mesh is.
+    pub(crate) mesh: Mesh,
+}
+
+impl Pair {
+    /// Nobody belongs to the mesh yet.
+    pub(crate) fn plain(test: &str) -> Option<Self> {
+        Self::with_agent_argument(test, None)
+    }
+
+    /// Both pods belong to the mesh.
+    pub(crate) fn enrolled(test: &str) -> Option<Self> {
+        let pair = Self::plain(test)?;
+        pair.enrol();
+        Some(pair)
+    }
+
+    /// As [`Self::plain`], with agents that get one more argument.
+    pub(crate) fn with_agent_argument(test: &str, argument: Option<(&str, &str)>) -> Option<Self> {
+        let mesh = Mesh::new(test)?;
+        let (a, b) = (mesh.node("a"), mesh.node("b"));
+        let client = a.pod("client").start();
+        let server = b.pod("server").start();
+        let [agent_a, agent_b] = [&a, &b].map(|node| {
+            let agent = node.agent();
+            argument.into_iter().fold(agent, |agent, (name, value)| agent.arg(name, value)).spawn()
+        });
+        agent_a.wait_ready();
+        agent_b.wait_ready();
+        Some(Self { a, b, agent_a, agent_b, client, server, mesh })
+    }
+
+    /// Labels the namespace and waits until both agents have done what that asks for.
+    pub(crate) fn enrol(&self) {
+        self.mesh.namespace("demo").enrol();
+        self.mesh.wait_enrolled(&[&self.client, &self.server]);
+    }
+
+    /// Takes the label away and waits.
+    pub(crate) fn leave(&self) {
+        self.mesh.namespace("demo").leave();
+        self.mesh.wait_left(&[&self.client, &self.server]);
+    }
+}
+
+/// Claims that a connection fails as one to a closed port does: refused, or reset; never a clean end, never data.
+#[track_caller]
+pub(crate) fn assert_fails(site: &Site, address: SocketAddr, deadline: Duration) {
+    match site.try_connect(address, deadline) {
+        Ok(conn) => conn.with_deadline(deadline).expect_reset(),
+        Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) => {}
+        Err(error) => panic!("{error} instead of a refusal at {address}"),
+    }
+}

@@ -1,0 +1,72 @@
+//! What the agent changes in a pod goes when the pod leaves, and when the agent does.
+
+use harness::{Marker, Pod};
+
+use crate::fixture::Pair;
+
+/// Everything in a pod's namespace that redirection could have touched.
+fn network_state(pod: &Pod) -> String {
+    let netns = pod.netns();
+    let mut state = vec![
+        netns.output("ip", &["-4", "rule"]),
+        netns.output("ip", &["-6", "rule"]),
+        netns.output("ip", &["-4", "route", "show", "table", "all"]),
+        netns.output("ip", &["-6", "route", "show", "table", "all"]),
+        netns.output("tc", &["qdisc", "show", "dev", "lo"]),
+        netns.output("tc", &["filter", "show", "dev", "lo", "ingress"]),
+        netns.output("ip", &["-details", "link", "show", "dev", "lo"]),
+    ];
+    let sysctls = [
+        "net/ipv4/tcp_fwmark_accept",
+        "net/ipv4/fwmark_reflect",
+        "net/ipv4/conf/lo/route_localnet",
+        "net/ipv4/conf/all/rp_filter",
+        "net/ipv4/conf/lo/rp_filter",
+        "net/ipv4/conf/lo/accept_local",
+    ];
+    state.extend(sysctls.map(|key| format!("{key} = {}\n", netns.read_sysctl(key))));
+    state.join("\n")
+}
+
+#[test]
+fn a_pod_that_leaves_is_as_it_was() {
+    let Some(pair) = Pair::plain("a_pod_that_leaves_is_as_it_was") else { return };
+    let before = [&pair.client, &pair.server].map(network_state);
+    pair.server.serve_echo(8080);
+    pair.enrol();
+    pair.client.connect(pair.server.addr(8080)).exchange("hello");
+    pair.leave();
+    let after = [&pair.client, &pair.server].map(network_state);
+    assert_eq!(after, before);
+}
+
+#[test]
+fn an_agent_that_ends_leaves_nothing() {
+    let Some(pair) = Pair::plain("an_agent_that_ends_leaves_nothing") else { return };
+    let before = [&pair.client, &pair.server].map(network_state);
+    pair.server.serve_echo(8080);
+    pair.enrol();
+    pair.client.connect(pair.server.addr(8080)).exchange("hello");
+    for agent in [&pair.agent_a, &pair.agent_b] {
+        let status = agent.terminate();
+        assert!(status.success(), "{status}\n{}", agent.log());
+        assert!(!agent.pins().exists(), "{} is left", agent.pins().display());
+    }
+    assert_eq!([&pair.client, &pair.server].map(network_state), before);
+    let marker = Marker::new();
+    let capture = pair.mesh.capture();
+    pair.client.connect(pair.server.addr(8080)).exchange(&marker);
+    capture.stop().assert_clear_text_seen(&marker);
+}
+
+#[test]
+fn one_agent_that_ends_does_not_disturb_the_other() {
+    let Some(pair) = Pair::enrolled("one_agent_that_ends_does_not_disturb_the_other") else { return };
+    let (near, far) = (pair.b.pod("near").start(), pair.b.pod("far").start());
+    pair.mesh.wait_enrolled(&[&near, &far]);
+    far.serve_echo(8080);
+    pair.agent_a.terminate();
+    near.connect(far.addr(8080)).exchange("hello");
+    let entry = pair.agent_b.wait_access("on the node", |entry| entry.source_identity() == near.identity());
+    assert_eq!(entry.destination_identity(), far.identity());
+}
