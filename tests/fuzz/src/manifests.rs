@@ -121,3 +121,19 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     cases.sort();
     cases.iter().flat_map(|case| files(case)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_hold_objects_and_problems() {
+        let decoded: Vec<_> = seeds()
+            .iter()
+            .filter_map(|seed| std::str::from_utf8(seed).ok())
+            .map(|text| decode(&Arc::from("a.yaml"), text, &Rules::default()))
+            .collect();
+        assert!(decoded.iter().map(|decoded| decoded.objects.len()).sum::<usize>() > 20);
+        assert!(decoded.iter().map(|decoded| decoded.problems.len()).sum::<usize>() > 10);
+    }
+}
