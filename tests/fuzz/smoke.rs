@@ -1,6 +1,7 @@
 //! A second of every fuzz target, on any toolchain: all seeds, then mutations that are the same in every run.
 //!
 //! `SOTTO_FUZZ_SECONDS` makes it longer. A failure names the input; save it in `seeds/<target>/` with the fix.
+#![expect(clippy::print_stdout, reason = "how much was tried, for `--nocapture`")]
 
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use sotto_fuzz::{Target, mutate};
 const LEAST: u64 = 50;
 
 fn smoke(name: &str) {
-    let target = Target::ALL.into_iter().find(|target| target.name == name).unwrap();
+    let target = Target::ALL.into_iter().find(|target| target.name == name).expect("a target of that name");
     let seconds = std::env::var_os("SOTTO_FUZZ_SECONDS");
     let seconds = seconds.and_then(|text| text.to_str()?.parse().ok()).unwrap_or(1);
     let seeds = target.seeds();

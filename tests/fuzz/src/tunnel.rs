@@ -179,6 +179,9 @@ async fn answer(incoming: Incoming, play: Play) {
     let _ = send.finish();
 }
 
+/// Kind, flags, stream and payload.
+type Frame<'a> = (u8, u8, u32, &'a [u8]);
+
 pub(crate) fn server_seeds() -> Vec<Vec<u8>> {
     let request = block(&[(":method", "CONNECT"), (":authority", "10.0.0.1:80")]);
     let full = block(&[
@@ -189,7 +192,7 @@ pub(crate) fn server_seeds() -> Vec<Vec<u8>> {
         ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     ]);
     let get = block(&[(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a:1")]);
-    let conversations: [&[(u8, u8, u32, &[u8])]; 6] = [
+    let conversations: [&[Frame<'_>]; 6] = [
         &[(HEADERS, END_HEADERS, 1, &request), (DATA, 0, 1, b"hello"), (DATA, END_STREAM, 1, b"!")],
         &[(HEADERS, END_HEADERS | END_STREAM, 1, &full), (PING, 0, 0, &[1; 8]), (WINDOW_UPDATE, 0, 0, &[0, 0, 1, 0])],
         &[
