@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
@@ -14,7 +14,6 @@ use nix::sys::socket::{SockaddrStorage, getpeername, setsockopt, sockopt};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, SendAncillaryBuffer, SendAncillaryMessage};
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
-use std::os::fd::AsFd as _;
 
 use crate::fixture::Pair;
 
@@ -68,7 +67,8 @@ impl Way {
         assert_eq!(self.echo.peers()[before..].iter().map(SocketAddr::ip).collect::<Vec<_>>(), [self.pair.client.ip()]);
         let wire = capture.stop();
         wire.assert_never_in_clear(&self.secret);
-        wire.assert_tls13();
+        wire.assert_only_tls();
+        assert!(wire.between(self.pair.client.ip(), self.pair.server.ip()).count() > 0, "nothing crossed: {wire}");
         let past = wire.streams().iter().filter(|s| [s.source.port(), s.destination.port()].contains(&PORT));
         assert_eq!(past.count(), 0, "past the agent: {wire}");
     }
@@ -278,7 +278,11 @@ fn a_process_that_enters_the_pod_later() {
         });
         inside.join().unwrap()
     });
-    let script = format!("exec 3<>/dev/tcp/{}/{PORT} && echo {} >&3 && read -r line <&3 && echo \"$line\"", way.to.ip(), way.secret);
+    let script = format!(
+        "exec 3<>/dev/tcp/{}/{PORT} && echo {} >&3 && read -r line <&3 && echo \"$line\"",
+        way.to.ip(),
+        way.secret
+    );
     let capture = way.pair.mesh.capture();
     assert_eq!(way.netns().output("bash", &["-c", &script]).trim(), way.secret.as_str());
     let wire = capture.stop();

@@ -43,7 +43,9 @@ fn check_patience(test: &str, which: impl FnOnce(&Pair) -> &Agent) {
     conn.expect_eof();
     assert_nothing_left(agent);
     capture.stop().assert_never_in_clear(&secret);
-    [&pair.agent_a, &pair.agent_b].map(Agent::terminate);
+    for agent in [&pair.agent_a, &pair.agent_b] {
+        assert_nothing_left(agent);
+    }
     assert_eq!([&pair.client, &pair.server].map(network_state), before);
 }
 
@@ -156,7 +158,7 @@ fn a_pod_whose_manifest_goes_first_is_forgotten_too() {
 fn a_second_agent_of_a_node_is_refused_and_the_first_goes_on() {
     let Some(pair) = Pair::enrolled("a_second_agent_of_a_node_is_refused_and_the_first_goes_on") else { return };
     pair.server.serve_echo(8080);
-    let second = pair.a.agent().arg("--admin-addr", "127.0.0.1:15999").spawn();
+    let second = pair.a.agent().spawn();
     eventually(DEADLINE, "the second agent ends", || (!second.is_running()).then_some(()));
     assert!(!second.terminate().success());
     let log = second.log();

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,8 @@ struct Attempt {
 #[derive(Default)]
 struct Load {
     stop: AtomicBool,
+    /// Bytes that the bulk transfer has sent.
+    bulk: AtomicUsize,
     attempts: Mutex<Vec<Attempt>>,
     strangers: Mutex<Vec<Attempt>>,
 }
@@ -76,12 +78,18 @@ impl Load {
         while !self.stop.load(Ordering::SeqCst) {
             let Ok(conn) = client.try_connect(to, PATIENCE) else { continue };
             while !self.stop.load(Ordering::SeqCst) && conn.stream().write_all(chunk.as_bytes()).is_ok() {
+                self.bulk.fetch_add(chunk.len(), Ordering::SeqCst);
                 thread::sleep(BULK.1);
             }
         }
     }
 
+    /// Waits until both kinds of load are under way.
     fn wait_served_since(&self, moment: Instant) {
+        let sent = self.bulk.load(Ordering::SeqCst);
+        eventually(PATIENCE, "the bulk transfer goes on", || {
+            (self.bulk.load(Ordering::SeqCst) > sent + (1 << 20)).then_some(())
+        });
         eventually(PATIENCE, "connections that began after the restart are served", || {
             let attempts = self.attempts.lock().unwrap();
             attempts.iter().any(|a| a.begun > moment && a.result.is_ok()).then_some(())
@@ -123,13 +131,15 @@ enum Side {
 fn check_crashes(pair: &mut Pair, side: Side) {
     let stranger = pair.a.pod("stranger").namespace("elsewhere").start();
     pair.server.serve_echo(8080);
-    pair.server.serve_sink(9000);
+    // Takes everything, and does not mind being cut off.
+    pair.server.serve(9000, |conn| drop(io::copy(&mut conn.stream(), &mut io::sink())));
     let mut figures = Figures::default();
     for _ in 0..repeat() {
         crash(pair, &stranger, side, &mut figures);
     }
     let Figures { crashes, while_away, slowest, cut_off, longest_away, strangers_refused, bytes_on_the_wire } = figures;
-    let mut line = format!("{crashes} crashes: {while_away} connections begun while away, slowest {slowest:.1?}, 0 failed, ");
+    let mut line =
+        format!("{crashes} crashes: {while_away} connections begun while away, slowest {slowest:.1?}, 0 failed, ");
     let _ = write!(line, "{cut_off} from before cut off, longest away {longest_away:.1?}, ");
     let _ = write!(line, "{strangers_refused} plain refused, 0 of {bytes_on_the_wire} bytes in clear");
     let _ = writeln!(io::stdout().lock(), "{line}");
@@ -214,6 +224,25 @@ fn a_crash_of_the_servers_agent_under_load_only_costs_time() {
 }
 
 #[test]
+fn a_crash_does_not_look_like_a_clean_end() {
+    let Some(pair) = Pair::enrolled("a_crash_does_not_look_like_a_clean_end") else { return };
+    let (tell, told) = mpsc::channel();
+    pair.server.serve(8080, move |mut conn| {
+        conn.expect("half");
+        conn.send("half");
+        let _ = tell.send(conn.stream().read(&mut [0]).map_err(|error| error.kind()));
+    });
+    for (agent, node) in [(&pair.agent_a, &pair.a), (&pair.agent_b, &pair.b)] {
+        let mut conn = pair.client.connect(pair.server.addr(8080));
+        conn.exchange("half");
+        agent.kill();
+        conn.expect_reset();
+        assert_eq!(told.recv_timeout(DEADLINE).unwrap(), Err(io::ErrorKind::ConnectionReset));
+        let _next = node.start_agent();
+    }
+}
+
+#[test]
 fn the_next_agent_follows_what_changed_while_none_was_there() {
     let Some(pair) = Pair::plain("the_next_agent_follows_what_changed_while_none_was_there") else { return };
     let before = network_state(&pair.client);
@@ -258,7 +287,11 @@ fn a_pod_whose_manifest_is_broken_at_the_restart_stays_held() {
     let good = fs::read_to_string(&path).unwrap();
     pair.agent_a.kill();
     pair.mesh.write_manifest(&pair.client.manifest_file(), &good.replace("podIPs:", "podIPs: what"));
-    check_held(&pair, |pair| drop(pair.a.start_agent()), || pair.mesh.write_manifest(&pair.client.manifest_file(), &good));
+    check_held(
+        &pair,
+        |pair| drop(pair.a.start_agent()),
+        || pair.mesh.write_manifest(&pair.client.manifest_file(), &good),
+    );
 }
 
 #[test]
@@ -282,7 +315,9 @@ fn a_pod_that_is_not_where_its_manifest_says_stays_held() {
     // While it does not; then nobody wants the pod any more.
     pair.agent_a.kill();
     pair.mesh.write_manifest(&file, &lost);
-    check_held(&pair, |pair| drop(pair.a.start_agent()), || pair.client.opt_out());
+    let restart =
+        |pair: &Pair| drop(pair.a.agent().spawn().wait_log("what it misses", |line| line.contains("cannot join")));
+    check_held(&pair, restart, || pair.client.opt_out());
     let marker = Marker::new();
     let capture = pair.mesh.capture();
     pair.client.connect(pair.server.addr(8080)).exchange(&marker);

@@ -172,7 +172,8 @@ impl Reconciler {
         let wanted = plan::wanted(view, &self.config.node);
         let carried: BTreeMap<_, _> = self.carried.iter().map(|(uid, c)| (Arc::clone(uid), c.wanted.clone())).collect();
         let steps = plan::steps(view, &wanted, &carried, &self.lost());
-        let changed = !steps.leave.is_empty() || !steps.join.is_empty();
+        let gave_up = self.waiting.iter().any(|(uid, waiting)| wanted.get(uid) != Some(&waiting.wanted));
+        let changed = gave_up || !steps.leave.is_empty() || !steps.join.is_empty();
         self.leave(steps.leave).await;
         self.waiting.retain(|uid, waiting| wanted.get(uid) == Some(&waiting.wanted));
         for pod in steps.join {
