@@ -287,11 +287,8 @@ fn a_pod_whose_manifest_is_broken_at_the_restart_stays_held() {
     let good = fs::read_to_string(&path).unwrap();
     pair.agent_a.kill();
     pair.mesh.write_manifest(&pair.client.manifest_file(), &good.replace("podIPs:", "podIPs: what"));
-    check_held(
-        &pair,
-        |pair| drop(pair.a.start_agent()),
-        || pair.mesh.write_manifest(&pair.client.manifest_file(), &good),
-    );
+    let mend = || pair.mesh.write_manifest(&pair.client.manifest_file(), &good);
+    check_held(&pair, |pair| drop(pair.a.start_agent()), mend).expect("served in the end");
 }
 
 #[test]
@@ -309,7 +306,7 @@ fn a_pod_that_is_not_where_its_manifest_says_stays_held() {
         pair.mesh.write_manifest(&file, &lost);
         eventually(DEADLINE, "the agent misses the pod", || (waiting_pods(&pair.agent_a) == 1).then_some(()));
     };
-    check_held(&pair, lose, || pair.mesh.write_manifest(&file, &good));
+    check_held(&pair, lose, || pair.mesh.write_manifest(&file, &good)).expect("served in the end");
     pair.mesh.wait_enrolled(&[&pair.client]);
 
     // While it does not; then nobody wants the pod any more.
@@ -317,32 +314,30 @@ fn a_pod_that_is_not_where_its_manifest_says_stays_held() {
     pair.mesh.write_manifest(&file, &lost);
     let restart =
         |pair: &Pair| drop(pair.a.agent().spawn().wait_log("what it misses", |line| line.contains("cannot join")));
-    check_held(&pair, restart, || pair.client.opt_out());
+    let told = check_held(&pair, restart, || pair.client.opt_out()).expect_err("captured, and now nobody is there");
+    assert_eq!(told.kind(), io::ErrorKind::ConnectionRefused);
     let marker = Marker::new();
     let capture = pair.mesh.capture();
     pair.client.connect(pair.server.addr(8080)).exchange(&marker);
     capture.stop().assert_clear_text_seen(&marker);
 }
 
-/// After `begin` the client's connections wait, and in the end they are served; meanwhile nothing crosses.
-fn check_held(pair: &Pair, begin: impl FnOnce(&Pair), end: impl FnOnce()) {
+/// After `begin` a connection of the client waits, and nothing crosses. Returns what becomes of it after `end`.
+fn check_held(pair: &Pair, begin: impl FnOnce(&Pair), end: impl FnOnce()) -> io::Result<()> {
     begin(pair);
-    let secret = Marker::new();
+    let (secret, connections) = (Marker::new(), Mutex::default());
     thread::scope(|scope| {
         let capture = pair.mesh.capture();
-        let connecting = scope.spawn(|| {
-            let conn = pair.client.try_connect(pair.server.addr(8080), PATIENCE).expect("it waits, then connects");
-            conn.with_deadline(PATIENCE).exchange(&secret);
-        });
+        let to = pair.server.addr(8080);
+        let connecting = scope.spawn(|| attempt(&connections, &pair.client, to, secret.as_ref(), PATIENCE));
         holds_for(Duration::from_millis(1500), "the connection waits", || !connecting.is_finished());
         let wire = capture.stop();
         wire.assert_never_in_clear(&secret);
         wire.assert_only_tls();
-        let dialled = wire.streams().iter().filter(|s| s.destination == pair.server.addr(8080));
-        assert_eq!(dialled.count(), 0, "nothing went past the agent");
+        assert_eq!(wire.streams().iter().filter(|s| s.destination == to).count(), 0, "nothing went past the agent");
         end();
-        connecting.join().expect("served in the end");
     });
+    connections.into_inner().unwrap().pop().expect("the one connection").result
 }
 
 fn captured_pods(agent: &Agent) -> usize {

@@ -53,7 +53,7 @@ pub enum RelayError {
 /// # Errors
 /// [`RelayError::Socket`] when either side resets; both have been reset then.
 pub async fn sockets(client: TcpStream, server: TcpStream, traffic: &Traffic) -> Result<(), RelayError> {
-    [&client, &server].map(reset_on_close);
+    [&client, &server].into_iter().for_each(reset_on_close);
     let result = {
         let up = pump(&client, &server, &traffic.from_client);
         let down = pump(&server, &client, &traffic.from_server);
