@@ -325,10 +325,9 @@ fn a_pod_that_is_not_where_its_manifest_says_stays_held() {
 /// After `begin` a connection of the client waits, and nothing crosses. Returns what becomes of it after `end`.
 fn check_held(pair: &Pair, begin: impl FnOnce(&Pair), end: impl FnOnce()) -> io::Result<()> {
     begin(pair);
-    let (secret, connections) = (Marker::new(), Mutex::default());
+    let (secret, connections, to) = (Marker::new(), Mutex::default(), pair.server.addr(8080));
     thread::scope(|scope| {
         let capture = pair.mesh.capture();
-        let to = pair.server.addr(8080);
         let connecting = scope.spawn(|| attempt(&connections, &pair.client, to, secret.as_ref(), PATIENCE));
         holds_for(Duration::from_millis(1500), "the connection waits", || !connecting.is_finished());
         let wire = capture.stop();
