@@ -1,8 +1,10 @@
 //! Tests with the real agent, real eBPF and real sockets, on nodes and pods made of network namespaces. They need root.
 
 mod agent_away;
+mod around;
 mod capture;
 mod closing;
+mod drain;
 mod enrolment;
 mod failover;
 mod fixture;
@@ -11,5 +13,6 @@ mod identity;
 mod leftovers;
 mod manifests;
 mod plain;
+mod restart;
 mod same_node;
 mod services;

@@ -1,13 +1,14 @@
 //! What every node role has in common: the mesh state, the redirection, the certificates, the data-plane threads and the admin
 //! pages, put together, and taken apart in the right order.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::future::{BoxFuture, FutureExt};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -164,6 +165,7 @@ impl Agent {
         if !config.admin.ip().is_loopback() {
             tracing::warn!(address = %config.admin, "the admin pages are reachable from outside this machine");
         }
+        let mut signals = EndingSignals::listen().context("listening for signals")?;
         let stopped = CancellationToken::new();
         let background = async {
             tokio::join!(
@@ -173,11 +175,11 @@ impl Agent {
             );
         };
         let work = async {
-            reconciler.run(mesh, ending_signal()).await;
+            reconciler.run(mesh, signals.next()).await;
             let _draining = readiness.wait_for("drain");
             tracing::info!(deadline = ?config.drain, "agent ends: no new connections, open ones may finish");
             reconciler.withdraw().await;
-            end(&drain, config.drain, reconciler, threads).await
+            end(&drain, config.drain, &mut signals, reconciler, threads).await
         };
         let work = async {
             let result = work.await;
@@ -192,6 +194,7 @@ impl Agent {
 async fn end(
     drain: &Drain,
     deadline: Duration,
+    signals: &mut EndingSignals,
     mut reconciler: Reconciler,
     threads: shards::Threads,
 ) -> anyhow::Result<()> {
@@ -202,7 +205,7 @@ async fn end(
         .run(deadline, async {
             tokio::select! {
                 _ = &mut joined => all_ended = true,
-                () = ending_signal() => tracing::info!("second signal: ending at once"),
+                () = signals.next() => tracing::info!("second signal: ending at once"),
             }
         })
         .await;
@@ -217,15 +220,22 @@ async fn end(
     Ok(())
 }
 
-/// Completes at the next SIGTERM or SIGINT.
-async fn ending_signal() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals cannot be listened for; ending");
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT. Listened for from the start to the end: one that comes while nobody waits for it counts for the next who
+/// does.
+struct EndingSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl EndingSignals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

@@ -26,10 +26,8 @@ static STRAYS: RateLimit = RateLimit::new(5, Duration::from_secs(10));
 /// Carries one captured connection to where its application wanted to go.
 pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     let Accepted { socket: client, peer, at } = accepted;
-    let Some(original) = original_destination(&shard, peer) else {
-        relay::reset_on_close(&client);
-        return;
-    };
+    relay::reset_on_close(&client);
+    let Some(original) = original_destination(&shard, peer) else { return };
     let mut connection = Connection::between(Reporter::Source, peer, original);
     connection.source_workload = shard.context.view().workload(&shard.pod.name).cloned();
     connection.source_identity = Some(shard.pod.identity.clone());
@@ -51,10 +49,7 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
                 record.closed(&traffic, result.as_ref().err().map(|e| e as _));
             }
         }
-        Err(failure) => {
-            relay::reset_on_close(&client);
-            connection.failed(&shard.context, at, failure.flags(), &failure);
-        }
+        Err(failure) => connection.failed(&shard.context, at, failure.flags(), &failure),
     }
 }
 

@@ -53,6 +53,7 @@ pub enum RelayError {
 /// # Errors
 /// [`RelayError::Socket`] when either side resets; both have been reset then.
 pub async fn sockets(client: TcpStream, server: TcpStream, traffic: &Traffic) -> Result<(), RelayError> {
+    [&client, &server].into_iter().for_each(reset_on_close);
     let result = {
         let up = pump(&client, &server, &traffic.from_client);
         let down = pump(&server, &client, &traffic.from_server);
@@ -77,7 +78,8 @@ pub async fn from_tunnel(stream: Stream, server: TcpStream, traffic: &Traffic) -
     socket_and_stream(server, stream, &traffic.from_server, &traffic.from_client).await
 }
 
-/// Makes closing the socket a reset, for a peer that has to learn that something went wrong.
+/// Makes closing the socket a reset, for a peer that has to learn that something went wrong. While a connection is under way
+/// this is what any end of the agent itself means: a drain's deadline, a crash. Half an answer must not look like a whole one.
 pub fn reset_on_close(socket: &TcpStream) {
     // A socket that is closed already needs no reset.
     let _closed = SockRef::from(socket).set_linger(Some(Duration::ZERO));
@@ -89,6 +91,7 @@ async fn socket_and_stream(
     from_socket: &Cell<u64>,
     from_stream: &Cell<u64>,
 ) -> Result<(), RelayError> {
+    reset_on_close(&socket);
     let (mut sender, mut receiver) = stream.split();
     let result = {
         let up = into_stream(&socket, &mut sender, from_socket);
@@ -103,8 +106,9 @@ async fn socket_and_stream(
 }
 
 fn finish(result: Result<(), RelayError>, sockets: [Option<&TcpStream>; 2]) -> Result<(), RelayError> {
-    if result.is_err() {
-        sockets.into_iter().flatten().for_each(reset_on_close);
+    if result.is_ok() {
+        // A socket that is closed already needs nothing more.
+        sockets.into_iter().flatten().for_each(|socket| drop(SockRef::from(socket).set_linger(None)));
     }
     result
 }
