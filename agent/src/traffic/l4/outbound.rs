@@ -25,7 +25,7 @@ static STRAYS: RateLimit = RateLimit::new(5, Duration::from_secs(10));
 
 /// Carries one captured connection to where its application wanted to go.
 pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
-    let Accepted { socket: client, peer, at } = accepted;
+    let Accepted { socket: client, peer, at, permit: _permit } = accepted;
     let Some(original) = original_destination(&shard, peer) else {
         relay::reset_on_close(&client);
         return;
@@ -45,8 +45,12 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
             let traffic = Traffic::default();
             let result = match upstream {
                 Upstream::Plain(server) | Upstream::SameNode(server) => relay::sockets(client, server, &traffic).await,
-                Upstream::Tunnel(stream) => relay::to_tunnel(client, stream, &traffic).await,
+                Upstream::Tunnel(mut stream) => {
+                    stream.recv.charge(&shard.pod.shares.memory);
+                    relay::to_tunnel(client, stream, &traffic).await
+                }
             };
+            shard.note_end(peer, result.as_ref().err());
             for record in records.into_iter().flatten() {
                 record.closed(&traffic, result.as_ref().err().map(|e| e as _));
             }

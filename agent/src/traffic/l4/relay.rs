@@ -248,7 +248,7 @@ async fn from_stream_into(from: &mut RecvHalf, to: &TcpStream, count: &Cell<u64>
     let mut turn = Turn::default();
     while let Some(bytes) = from.recv().await {
         let bytes = bytes?;
-        from.recv_during(write_all(to, &bytes)).await?;
+        from.recv_during(write_all(to, &bytes)).await??;
         from.consumed(bytes.len());
         count.set(count.get() + bytes.len() as u64);
         turn.spend(bytes.len()).await;
