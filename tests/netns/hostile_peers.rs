@@ -81,7 +81,7 @@ fn who_cannot_prove_to_be_of_the_mesh_gets_nothing() {
     for (passport, reason) in [
         (Passport::Missing, "no certificate"),
         (Passport::Expired, "expired"),
-        (Passport::NotYetValid, "not yet valid"),
+        (Passport::NotYetValid, "not valid yet"),
         (Passport::WrongRoot, "root"),
         (Passport::WrongTrustDomain, "trust domain"),
         (Passport::TwoNames, "2 "),
@@ -105,9 +105,10 @@ fn who_cannot_prove_to_be_of_the_mesh_gets_nothing() {
 
 #[test]
 fn a_tunnel_leads_nowhere_but_to_its_own_pod() {
-    let Some(scene) = Scene::new("a_tunnel_leads_nowhere_but_to_its_own_pod") else { return };
+    let Some(mut scene) = Scene::new("a_tunnel_leads_nowhere_but_to_its_own_pod") else { return };
     let neighbour = scene.pair.b.pod("neighbour").start();
     scene.pair.mesh.wait_enrolled(&[&neighbour]);
+    scene.before = Usage::of(&scene.pair.agent_b);
     let bothered = neighbour.serve_echo(8080);
     let mut raw = scene.tunnel();
     let own = |port: u16| scene.pair.server.addr(port).to_string();

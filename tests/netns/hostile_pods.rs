@@ -9,7 +9,7 @@ use harness::{DEADLINE, Mesh, Site, eventually};
 use socket2::SockRef;
 
 use crate::fixture::Pair;
-use crate::usage::{Usage, crowd, raise_own_limit, scaled, serve_idle};
+use crate::usage::{Usage, crowd, raise_own_limit, reset_when_dropped, scaled, serve_idle};
 
 /// The middle one of the times that `number` new connections take, from connect() to the first answer.
 fn median(site: &Site, to: SocketAddr, number: usize) -> Duration {
@@ -84,7 +84,7 @@ fn rude_clients_leave_nothing() {
             // Half-closes and vanishes, with what came back unread: the kernel answers further data with RST.
             0 => stream.shutdown(Shutdown::Write).unwrap(),
             // Resets in the middle.
-            1 => SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap(),
+            1 => reset_when_dropped(&stream),
             // Vanishes without a word.
             _ => {}
         }
@@ -95,7 +95,7 @@ fn rude_clients_leave_nothing() {
         stream.read_exact(&mut [0]).unwrap();
         stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
         while stream.write_all(&block).is_ok() {}
-        SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        reset_when_dropped(&stream);
     }
     for (before, agent) in before.iter().zip([&pair.agent_a, &pair.agent_b]) {
         before.wait_back(agent, 2);
@@ -159,6 +159,7 @@ fn a_pod_without_free_ports_recovers() {
     let before = Usage::of(&pair.agent_a);
     for to in [outside.addr(9090), pair.server.addr(9090)] {
         let held = crowd(&pair.client, to, 100);
+        held.iter().for_each(reset_when_dropped);
         assert!(!held.is_empty() && held.len() <= 40, "{} connections with 40 ports", held.len());
         drop(held);
         before.wait_back(&pair.agent_a, 2);

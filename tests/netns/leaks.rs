@@ -3,10 +3,9 @@
 use std::net::{SocketAddr, TcpStream};
 
 use harness::{DEADLINE, Site};
-use socket2::SockRef;
 
 use crate::fixture::Pair;
-use crate::usage::{Usage, crowd, raise_own_limit, scaled, serve_idle};
+use crate::usage::{Usage, crowd, raise_own_limit, reset_when_dropped, scaled, serve_idle};
 
 /// What the allocator may keep in fragments from one round to the next, in KiB.
 const SLACK: usize = 6 * 1024;
@@ -23,7 +22,7 @@ fn sequence(site: &Site, to: SocketAddr, number: usize) {
         let answer = std::io::Read::read_exact(&mut stream, &mut [0; 1]);
         answer.expect("the application answers");
         // Ports would run out in TIME_WAIT.
-        SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).expect("a socket takes linger");
+        reset_when_dropped(&stream);
     }
 }
 

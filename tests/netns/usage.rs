@@ -1,14 +1,16 @@
 //! What an agent holds of its machine, before and after.
 
 use std::fs;
-use std::io::Read as _;
-use std::net::{SocketAddr, TcpStream};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
-use harness::{Agent, Conn, Site, eventually};
+use harness::{Agent, Site, eventually};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// How long an agent may take to let go of what is no longer needed.
 const SETTLE: Duration = Duration::from_secs(30);
@@ -89,14 +91,33 @@ pub(crate) fn raise_own_limit() {
     }
 }
 
-/// Serves connections that do nothing: one byte says that the application has them.
+/// Serves connections that do nothing: one byte says that the application has them. One thread for all of them; it ends with the
+/// test's process.
 pub(crate) fn serve_idle(site: &Site, port: u16) {
-    site.serve(port, |mut conn: Conn| {
-        let stream = conn.stream().try_clone().expect("a socket can be cloned");
-        conn.send("k");
-        let _ = stream.set_read_timeout(None);
-        let _ = (&stream).read(&mut [0; 1]);
+    let socket = site.netns().run(|| Socket::new(Domain::IPV6, Type::STREAM, None)).expect("a socket can be made");
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into()).expect("the port is free");
+    socket.listen(4096).expect("a bound socket can listen");
+    let listener = TcpListener::from(socket);
+    listener.set_nonblocking(true).expect("a socket takes options");
+    thread::spawn(move || {
+        let mut open = Vec::new();
+        loop {
+            while let Ok((mut stream, _)) = listener.accept() {
+                if stream.write_all(b"k").is_ok() && stream.set_nonblocking(true).is_ok() {
+                    open.push(stream);
+                }
+            }
+            open.retain(
+                |mut stream| matches!(stream.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock),
+            );
+            thread::sleep(Duration::from_millis(if open.is_empty() { 1 } else { 5 }));
+        }
     });
+}
+
+/// Makes closing a reset: the port is free again at once, and not after TIME_WAIT.
+pub(crate) fn reset_when_dropped(stream: &TcpStream) {
+    SockRef::from(stream).set_linger(Some(Duration::ZERO)).expect("a socket takes linger");
 }
 
 /// Opens connections to [`serve_idle`] and returns those that its application has.

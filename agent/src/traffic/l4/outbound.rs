@@ -34,7 +34,8 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     connection.source_workload = shard.context.view().workload(&shard.pod.name).cloned();
     connection.source_identity = Some(shard.pod.identity.clone());
     let reached = match dial::tune(&client) {
-        Ok(()) => reach(&shard, original, peer, &mut connection).await,
+        // Boxed: what it takes to reach a server is many times what it takes to relay, and is needed for a moment only.
+        Ok(()) => Box::pin(reach(&shard, original, peer, &mut connection)).await,
         Err(source) => Err(Failure::Dial(DialError::Local { address: peer, source })),
     };
     match reached {
