@@ -123,11 +123,12 @@ pub(crate) fn reset_when_dropped(stream: &TcpStream) {
 /// Opens connections to [`serve_idle`] and returns those that its application has.
 pub(crate) fn crowd(site: &Site, to: SocketAddr, number: usize) -> Vec<TcpStream> {
     let connect = || TcpStream::connect_timeout(&to, Duration::from_secs(30));
-    let dialled: Vec<_> = site.netns().run(|| (0..number).filter_map(|_| connect().ok()).collect());
-    dialled.into_iter().filter(|stream| is_carried(stream)).collect()
+    let dial = |number| site.netns().run(|| (0..number).filter_map(|_| connect().ok()).collect::<Vec<_>>());
+    dial(number).into_iter().filter(is_carried).collect()
 }
 
-fn is_carried(mut stream: &TcpStream) -> bool {
+fn is_carried(stream: &TcpStream) -> bool {
+    let mut stream = stream;
     stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket takes a timeout");
     stream.read_exact(&mut [0; 1]).is_ok()
 }

@@ -51,6 +51,9 @@ const TWO_SOCKETS: usize = 2;
 /// What a tunnel holds; each of its streams asks for its own.
 const ONE_SOCKET: usize = 1;
 
+/// What the state of a connection may weigh, in bytes, whether it is used or idle: what is large and rarely needed gets a box.
+const LARGEST_CONNECTION: usize = 16 * 1024;
+
 /// Out of descriptors or memory, accepting again at once would spin.
 const PAUSE_AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
 
@@ -165,6 +168,12 @@ where
 {
     let drain = shard.pod.drain.clone();
     let connection = handle(Rc::clone(shard), accepted);
+    tracing::trace!(bytes = size_of_val(&connection), "size of a connection's future");
+    debug_assert!(
+        size_of_val(&connection) <= LARGEST_CONNECTION,
+        "{} bytes for a connection",
+        size_of_val(&connection)
+    );
     shard.tasks.spawn(async move {
         tokio::select! {
             () = connection => {}
