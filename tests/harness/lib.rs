@@ -18,12 +18,11 @@
 //! All addresses live in the mesh's own namespaces, so any number of meshes may run side by side. What a mesh made is gone
 //! when it goes out of scope, also by a panic; what a killed process left behind is swept by the next one.
 
-mod access_log;
 mod agent;
 mod external;
+mod leftovers;
 mod manifests;
 mod mesh;
-mod metrics;
 mod netns;
 mod node;
 mod pod;
@@ -33,11 +32,9 @@ pub mod traffic;
 mod wait;
 pub mod wire;
 
-pub use access_log::AccessEntry;
-pub use agent::{Agent, AgentBuilder};
+pub use agent::{AccessEntry, Agent, AgentBuilder, Metrics};
 pub use external::External;
 pub use mesh::{Mesh, NamespaceHandle, clean_up_on_signals};
-pub use metrics::Metrics;
 pub use netns::Netns;
 pub use node::Node;
 pub use pod::{Pod, PodBuilder};

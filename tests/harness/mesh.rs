@@ -5,12 +5,12 @@ use std::fs;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, Uid};
+use nix::unistd::Uid;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 use crate::agent::Agent;
 use crate::external::External;
+use crate::leftovers::{remove_directory, remove_pins, sweep};
 use crate::manifests::Manifests;
 use crate::netns::{self, Netns};
 use crate::node::Node;
@@ -39,6 +40,9 @@ const BEACON: ([u8; 4], u16) = ([10, 200, 0, 253], 9);
 
 /// All meshes of this process, for [`clean_up_on_signals`].
 static LIVE: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+/// Held while something is made that has to be removed. Whoever ends the process takes it and keeps it.
+static MAKING: Mutex<()> = Mutex::new(());
 
 /// A mesh made of network namespaces. Everything it made goes when it does.
 #[derive(Debug)]
@@ -95,7 +99,8 @@ impl Mesh {
         let id = format!("st{:x}x{:x}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         let mut directory = tempfile::Builder::new();
         let keep = std::env::var_os("SOTTO_KEEP").is_some();
-        let directory = directory.prefix(&format!("{id}-")).disable_cleanup(keep).tempdir();
+        let prefix = if keep { format!("kept-{id}-") } else { format!("{id}-") };
+        let directory = directory.prefix(&prefix).disable_cleanup(keep).tempdir();
         let directory = directory.expect("a temporary directory can be made");
         let shared = Arc::new(Shared {
             manifests: Manifests::new(directory.path()),
@@ -201,12 +206,10 @@ impl Mesh {
     }
 
     /// Runs a program in a site's namespace as a process of this mesh; it is killed with the mesh.
-    pub fn start_process(&self, site: &crate::Site, command: &mut std::process::Command) -> Arc<Process> {
+    pub fn start_process(&self, site: &crate::Site, command: &mut Command) -> Arc<Process> {
         let number = self.shared.counter.fetch_add(1, Ordering::Relaxed);
         let log = self.shared.path(&format!("process-{number}.log"));
-        let process = Arc::new(Process::start(&site.to_string(), site.netns(), command, &log));
-        lock(&self.shared.processes).push(Arc::clone(&process));
-        process
+        self.shared.start(&site.to_string(), site.netns(), command, &log)
     }
 }
 
@@ -279,6 +282,7 @@ impl Shared {
     /// Makes a namespace called `<mesh>-<name>`.
     pub(crate) fn create_netns(&self, name: &str) -> Arc<Netns> {
         let name = format!("{}-{name}", self.id);
+        let _making = lock(&MAKING);
         lock(&self.netns).push(name.clone());
         Arc::new(Netns::create(&name))
     }
@@ -291,15 +295,19 @@ impl Shared {
         }
     }
 
+    /// Starts a process that ends with the mesh at the latest.
+    pub(crate) fn start(&self, name: &str, netns: &Netns, command: &mut Command, log: &Path) -> Arc<Process> {
+        let _making = lock(&MAKING);
+        let process = Arc::new(Process::start(name, netns, command, log));
+        lock(&self.processes).push(Arc::clone(&process));
+        process
+    }
+
     pub(crate) fn capture(&self, netns: &Arc<Netns>, interface: &str) -> Capture {
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let (address, port) = BEACON;
-        Capture::start(
-            netns,
-            interface,
-            SocketAddr::new(IpAddr::from(address), port),
-            self.path(&format!("{number}.pcap")),
-        )
+        let beacon = SocketAddr::new(IpAddr::from(address), port);
+        Capture::start(self, (netns, interface), beacon, self.path(&format!("{number}.pcap")))
     }
 
     /// A number that no service of this mesh has had.
@@ -346,9 +354,10 @@ pub fn clean_up_on_signals() {
     let mut signals = Signals::new([SIGINT, SIGTERM]).expect("these signals can be handled");
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
+            let _nothing_more = lock(&MAKING);
             for shared in lock(&LIVE).iter().filter_map(Weak::upgrade) {
                 shared.tear_down();
-                let _ = fs::remove_dir_all(shared.directory.path());
+                remove_directory(shared.directory.path());
             }
             std::process::exit(130);
         }
@@ -375,28 +384,6 @@ fn obstacle() -> Option<String> {
 
 fn path() -> std::ffi::OsString {
     std::env::var_os("PATH").unwrap_or_default()
-}
-
-/// Removes what runs that were killed have left: namespaces whose name carries the id of a process that is gone, with the
-/// processes in them.
-fn sweep() {
-    for name in netns::names("st") {
-        let owner =
-            name.strip_prefix("st").and_then(|rest| rest.split_once('x')).map(|(pid, _)| i64::from_str_radix(pid, 16));
-        let Some(Ok(owner)) = owner else { continue };
-        if name.contains('-') && !Path::new("/proc").join(owner.to_string()).exists() {
-            for pid in netns::processes(&name) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
-            remove_pins(&name);
-            netns::remove(&name);
-        }
-    }
-}
-
-/// Removes what an agent that was killed has pinned for the node of that name.
-fn remove_pins(node: &str) {
-    let _ = fs::remove_dir_all(Path::new("/sys/fs/bpf/sotto").join(node));
 }
 
 #[expect(clippy::print_stderr, reason = "shown by the test runner beside the failure")]

@@ -10,13 +10,16 @@ use crate::fixture::{Pair, assert_fails};
 /// Longer than the agent waits for all endpoints of a service together.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Enough to hear a refusal and ask another, not enough to wait for one that is silent.
+const PROMPT: Duration = Duration::from_secs(4);
+
 /// Connects many times, at once, and expects to be served each time.
-fn check_all_served(client: &Pod, service: &Service) {
+fn check_all_served(client: &Pod, service: &Service, within: Duration) {
     thread::scope(|scope| {
         for _ in 0..12 {
             scope.spawn(|| {
-                let conn = client.try_connect(service.addr(80), PATIENCE).expect("the connection is accepted");
-                conn.with_deadline(PATIENCE).exchange("hello");
+                let conn = client.try_connect(service.addr(80), within).expect("the connection is accepted");
+                conn.with_deadline(within).exchange("hello");
             });
         }
     });
@@ -30,7 +33,7 @@ fn an_enrolled_pod_that_refuses_is_replaced() {
     pair.mesh.wait_enrolled(&[&idle]);
     let web = pair.mesh.service("web").port(80, 8080).pods(&[&idle, &pair.server]).create();
     pair.agent_a.wait_service(&web);
-    check_all_served(&pair.client, &web);
+    check_all_served(&pair.client, &web, PROMPT);
 }
 
 #[test]
@@ -40,7 +43,7 @@ fn a_pod_outside_the_mesh_that_refuses_is_replaced() {
     let idle = pair.b.pod("idle").namespace("elsewhere").start();
     let web = pair.mesh.service("web").port(80, 8080).pods(&[&idle, &pair.server]).create();
     pair.agent_a.wait_service(&web);
-    check_all_served(&pair.client, &web);
+    check_all_served(&pair.client, &web, PROMPT);
 }
 
 #[test]
@@ -51,7 +54,7 @@ fn addresses_that_are_unreachable_or_silent_are_replaced() {
     let web = pair.mesh.service("web").port(80, 8080).endpoint(hole, true).endpoint(unused, true);
     let web = web.endpoint(pair.server.ip(), true).create();
     pair.agent_a.wait_service(&web);
-    check_all_served(&pair.client, &web);
+    check_all_served(&pair.client, &web, PATIENCE);
 }
 
 #[test]
@@ -70,7 +73,7 @@ fn an_enrolled_pod_that_is_silent_is_replaced() {
     );
     let web = pair.mesh.service("web").port(80, 8080).endpoint(hole, true).endpoint(pair.server.ip(), true).create();
     pair.agent_a.wait_service(&web);
-    check_all_served(&pair.client, &web);
+    check_all_served(&pair.client, &web, PATIENCE);
 }
 
 #[test]
@@ -80,5 +83,5 @@ fn when_all_refuse_the_client_is_refused() {
     pair.mesh.wait_enrolled(&[&idle]);
     let web = pair.mesh.service("web").port(80, 8080).pods(&[&idle, &pair.server]).create();
     pair.agent_a.wait_service(&web);
-    assert_fails(&pair.client, web.addr(80), PATIENCE);
+    assert_fails(&pair.client, web.addr(80), PROMPT);
 }

@@ -93,9 +93,14 @@ fn resets_and_refusals_are_told_from_clean_ends() {
     let Some(mesh) = Mesh::new("resets_and_refusals_are_told_from_clean_ends") else { return };
     let node = mesh.node("a");
     let (client, server) = (node.pod("client").start(), node.pod("server").start());
-    server.serve(1, harness::Conn::reset);
+    server.serve(1, |mut conn| {
+        conn.expect("go");
+        conn.reset();
+    });
     server.serve(2, drop);
-    client.connect(server.addr(1)).expect_reset();
+    let mut conn = client.connect(server.addr(1));
+    conn.send("go");
+    conn.expect_reset();
     client.connect(server.addr(2)).expect_eof();
     let refused = client.try_connect(server.addr(3), harness::DEADLINE).expect_err("nobody listens");
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);

@@ -19,6 +19,7 @@ fn network_state(pod: &Pod) -> String {
     let sysctls = [
         "net/ipv4/tcp_fwmark_accept",
         "net/ipv4/fwmark_reflect",
+        "net/ipv6/fwmark_reflect",
         "net/ipv4/conf/lo/route_localnet",
         "net/ipv4/conf/all/rp_filter",
         "net/ipv4/conf/lo/rp_filter",

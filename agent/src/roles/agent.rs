@@ -30,7 +30,8 @@ use crate::runtime::budget::Budget;
 use crate::runtime::drain::Drain;
 use crate::runtime::ready::Readiness;
 use crate::runtime::shards;
-use crate::sys::{limits, socket};
+use crate::sys::limits;
+use crate::sys::netns::NetnsCookie;
 use crate::telemetry::metrics::Metrics;
 use crate::traffic::l4::context::Context;
 use crate::traffic::l4::shard::{self, Serve};
@@ -181,7 +182,7 @@ impl Agent {
         let settings = reconcile::Config {
             node: Arc::clone(&config.node),
             threads: config.threads,
-            host: socket::netns_cookie().context("reading the node's network namespace cookie")?,
+            host: NetnsCookie::of_this_thread().context("reading the node's network namespace cookie")?,
             grace: GONE_POD_GRACE,
             descriptors: budgets.descriptors,
             memory: budgets.memory,

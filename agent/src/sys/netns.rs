@@ -2,16 +2,41 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::sched::{CloneFlags, setns};
-
-use super::socket;
+use socket2::{Domain, Socket, Type};
 
 /// The number by which the kernel, and so the eBPF programs, tell network namespaces apart. Never reused while the machine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NetnsCookie(pub u64);
+
+/// `SO_NETNS_COOKIE` (since Linux 5.14), not in the libc crate for every target.
+const SO_NETNS_COOKIE: libc::c_int = 71;
+
+impl NetnsCookie {
+    /// The cookie of the network namespace that the calling thread is in.
+    ///
+    /// # Errors
+    /// When no socket can be made, or the kernel is older than 5.14.
+    pub fn of_this_thread() -> io::Result<Self> {
+        let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+        let mut cookie = 0u64;
+        let mut length = size_of::<u64>() as libc::socklen_t;
+        // SAFETY: the pointers lead to a u64 and its length, both alive during the call.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_NETNS_COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut length,
+            )
+        };
+        if result == 0 { Ok(Self(cookie)) } else { Err(io::Error::last_os_error()) }
+    }
+}
 
 /// An open network namespace. The namespace lives at least as long as this.
 #[derive(Debug)]
@@ -30,7 +55,7 @@ impl Netns {
         let fd = File::open(path)?.into();
         let home = File::open("/proc/thread-self/ns/net")?.into();
         let mut netns = Self { fd, home, cookie: NetnsCookie(0) };
-        netns.cookie = netns.run(socket::netns_cookie)??;
+        netns.cookie = netns.run(NetnsCookie::of_this_thread)??;
         Ok(netns)
     }
 

@@ -1,8 +1,9 @@
 //! How an application's replies find the agent when the agent speaks to it from the client's address.
 //!
-//! The agent's dial carries [`REPLY_MARK`]. `tcp_fwmark_accept` makes the application's accepted socket inherit that mark, and one
-//! rule sends what carries it to a table whose only route is "everything is local": the replies go over `lo` to the agent's
-//! socket instead of out of the pod. No packet filter is involved.
+//! The agent's dial carries [`REPLY_MARK`]. `tcp_fwmark_accept` makes the application's accepted socket inherit that mark,
+//! `fwmark_reflect` gives it to the reset of a port where nobody listens, and one rule sends what carries it to a table whose
+//! only route is "everything is local": the replies go over `lo` to the agent's socket instead of out of the pod. No packet
+//! filter is involved.
 
 use std::fs;
 use std::io;
@@ -25,14 +26,16 @@ const TABLE: u32 = 15006;
 /// The index of `lo`, the same in every network namespace.
 const LOOPBACK_INDEX: u32 = 1;
 
-const FWMARK_ACCEPT: &str = "/proc/sys/net/ipv4/tcp_fwmark_accept";
+/// Switches of the pod's namespace: off in a new one, on while the reply path is there. The last is missing without IPv6.
+const SWITCHES: [&str; 3] =
+    ["/proc/sys/net/ipv4/tcp_fwmark_accept", "/proc/sys/net/ipv4/fwmark_reflect", "/proc/sys/net/ipv6/fwmark_reflect"];
 
 /// Sets the reply path up in a pod's network namespace. Doing it again changes nothing.
 ///
 /// # Errors
 /// When `/proc/sys` cannot be written, or netlink refuses the rule or the route (`CAP_NET_ADMIN`).
 pub async fn install(netns: &Netns) -> io::Result<()> {
-    netns.run(|| fs::write(FWMARK_ACCEPT, "1"))??;
+    netns.run(|| switch("1"))??;
     with_handle(netns, async |handle| {
         for family in families(netns)? {
             accept_existing(handle.route().add(family.route()).execute().await)?;
@@ -58,7 +61,11 @@ pub async fn remove(netns: &Netns) -> io::Result<()> {
         Ok(())
     })
     .await?;
-    netns.run(|| fs::write(FWMARK_ACCEPT, "0"))?
+    netns.run(|| switch("0"))?
+}
+
+fn switch(value: &str) -> io::Result<()> {
+    SWITCHES.iter().filter(|path| fs::exists(path).unwrap_or(true)).try_for_each(|path| fs::write(path, value))
 }
 
 #[derive(Clone, Copy)]

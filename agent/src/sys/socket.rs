@@ -6,32 +6,6 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::netns::NetnsCookie;
-
-/// `SO_NETNS_COOKIE` (since Linux 5.14), not in the libc crate for every target.
-const SO_NETNS_COOKIE: libc::c_int = 71;
-
-/// The cookie of the network namespace that the calling thread is in.
-///
-/// # Errors
-/// When no socket can be made, or the kernel is older than 5.14.
-pub fn netns_cookie() -> io::Result<NetnsCookie> {
-    let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
-    let mut cookie = 0u64;
-    let mut length = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the pointers lead to a u64 and its length, both alive during the call.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut length,
-        )
-    };
-    if result == 0 { Ok(NetnsCookie(cookie)) } else { Err(io::Error::last_os_error()) }
-}
-
 /// A non-blocking TCP socket of the family of `like`, in the calling thread's network namespace.
 ///
 /// # Errors

@@ -126,6 +126,7 @@ impl Conn {
             match self.stream.read(&mut buffer) {
                 Ok(0) => panic!("a clean end instead of a reset on {self}"),
                 Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return,
                 Err(error) => panic!("{error} instead of a reset on {self}"),
             }

@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use super::marker::Marker;
 use super::pcap;
 use super::view::Wire;
+use crate::mesh::Shared;
 use crate::netns::Netns;
 use crate::process::Process;
 use crate::wait::{DEADLINE, eventually};
@@ -25,7 +26,7 @@ const BUFFER: &str = "65536";
 /// A capture that is running.
 #[derive(Debug)]
 pub struct Capture {
-    tcpdump: Process,
+    tcpdump: Arc<Process>,
     file: PathBuf,
     netns: Arc<Netns>,
     beacon: SocketAddr,
@@ -34,7 +35,12 @@ pub struct Capture {
 impl Capture {
     /// Starts tcpdump on `interface` in `netns` and waits until it listens. A datagram sent to `beacon` must cross the
     /// interface.
-    pub(crate) fn start(netns: &Arc<Netns>, interface: &str, beacon: SocketAddr, file: PathBuf) -> Self {
+    pub(crate) fn start(
+        mesh: &Shared,
+        (netns, interface): (&Arc<Netns>, &str),
+        beacon: SocketAddr,
+        file: PathBuf,
+    ) -> Self {
         let mut command = Command::new("tcpdump");
         command.args([
             "-i",
@@ -50,7 +56,8 @@ impl Capture {
             "root",
             "-w",
         ]);
-        let tcpdump = Process::start("tcpdump", netns, command.arg(&file), &file.with_extension("log"));
+        let log = file.with_extension("log");
+        let tcpdump = mesh.start("tcpdump", netns, command.arg(&file), &log);
         eventually(DEADLINE, "tcpdump listens", || {
             assert!(tcpdump.is_running(), "tcpdump ended: {}", tcpdump.log());
             tcpdump.log().contains("listening on").then_some(())
@@ -91,5 +98,11 @@ impl Capture {
         let log = self.tcpdump.log();
         assert!(log.contains("\n0 packets dropped by kernel"), "the capture is incomplete: {log}");
         wire
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.tcpdump.kill();
     }
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::access_log::{self, AccessEntry};
-use crate::metrics::Metrics;
+use super::access_log::{self, AccessEntry};
+use super::metrics::Metrics;
 use crate::netns::Netns;
 use crate::node::Node;
 use crate::pod::Pod;
@@ -48,7 +48,7 @@ pub struct Agent(Arc<State>);
 #[derive(Debug)]
 struct State {
     node: Node,
-    process: Process,
+    process: Arc<Process>,
     /// Whether the test has ended it.
     ended_by_test: AtomicBool,
 }
@@ -117,7 +117,7 @@ impl AgentBuilder {
         command.args(arguments).env("NO_COLOR", "1").envs(environment);
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let log = shared.path(&format!("agent-{node}-{}.log", STARTED.fetch_add(1, Ordering::Relaxed)));
-        let process = Process::start(&format!("the agent of {node}"), node.netns(), &mut command, &log);
+        let process = shared.start(&format!("the agent of {node}"), node.netns(), &mut command, &log);
         let agent = Agent(Arc::new(State { node, process, ended_by_test: AtomicBool::new(false) }));
         shared.add_agent(&agent);
         agent

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::metrics::quoted;
+use super::metrics::quoted;
 
 /// One line of an agent's access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
