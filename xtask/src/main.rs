@@ -9,6 +9,7 @@ mod deny;
 mod ebpf;
 mod process;
 mod setup;
+mod soak;
 mod tidy;
 mod tiers;
 mod workspace;
@@ -40,6 +41,8 @@ enum Task {
     Test(Selection),
     /// Two nodes as network namespaces, pods enrolled live, what crosses the wire before and after.
     Demo(demo::Options),
+    /// Mixed traffic between two nodes while agents crash, end and start, and a report of what failed and what grew.
+    Soak(soak::Options),
     /// Check layers, budgets, module docs and documents.
     Tidy,
     /// Everything that continuous integration checks, in its order.
@@ -61,6 +64,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Build(options) => build::run(&workspace, &options),
         Task::Test(selection) => tiers::runner::run(&workspace, &selection),
         Task::Demo(options) => demo::run(&workspace, &options),
+        Task::Soak(options) => soak::run(&workspace, &options),
         Task::Tidy => tidy::report::run(&workspace),
         Task::Ci => ci::run(&workspace),
     }
