@@ -8,6 +8,7 @@ mod failover;
 mod fixture;
 mod harness_itself;
 mod identity;
+mod interop_ztunnel;
 mod leftovers;
 mod manifests;
 mod plain;
