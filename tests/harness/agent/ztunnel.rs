@@ -177,77 +177,18 @@ fn redirect(pod: &Pod) {
         let _ = netns.output("ip", &[family, "rule", "add", "fwmark", IN_CLIENTS_NAME, "lookup", "100"]);
         let _ = netns.output("ip", &[family, "route", "add", "local", everything, "dev", "lo", "table", "100"]);
     }
-    let rules: [&[&str]; 4] = [
+    let rules = [
         // The answers of the application to connections in a client's name find back to ztunnel.
-        &[
-            "-t",
-            "mangle",
-            "-A",
-            "PREROUTING",
-            "-m",
-            "mark",
-            "--mark",
-            OWN,
-            "-j",
-            "CONNMARK",
-            "--set-mark",
-            IN_CLIENTS_NAME,
-        ],
-        &[
-            "-t",
-            "mangle",
-            "-A",
-            "OUTPUT",
-            "-m",
-            "connmark",
-            "--mark",
-            IN_CLIENTS_NAME,
-            "-j",
-            "MARK",
-            "--set-mark",
-            IN_CLIENTS_NAME,
-        ],
+        format!("-t mangle -A PREROUTING -m mark --mark {OWN} -j CONNMARK --set-mark {IN_CLIENTS_NAME}"),
+        format!("-t mangle -A OUTPUT -m connmark --mark {IN_CLIENTS_NAME} -j MARK --set-mark {IN_CLIENTS_NAME}"),
         // What the application dials, and what reaches it from outside.
-        &[
-            "-t",
-            "nat",
-            "-A",
-            "OUTPUT",
-            "-p",
-            "tcp",
-            "!",
-            "-o",
-            "lo",
-            "-m",
-            "mark",
-            "--mark",
-            "0/0xfff",
-            "-j",
-            "REDIRECT",
-            "--to-ports",
-            "15001",
-        ],
-        &[
-            "-t",
-            "nat",
-            "-A",
-            "PREROUTING",
-            "-p",
-            "tcp",
-            "-i",
-            "eth0",
-            "!",
-            "--dport",
-            "15008",
-            "-j",
-            "REDIRECT",
-            "--to-ports",
-            "15006",
-        ],
+        "-t nat -A OUTPUT -p tcp ! -o lo -m mark --mark 0/0xfff -j REDIRECT --to-ports 15001".to_owned(),
+        "-t nat -A PREROUTING -p tcp -i eth0 ! --dport 15008 -j REDIRECT --to-ports 15006".to_owned(),
     ];
     for program in ["iptables-legacy", "ip6tables-legacy"] {
-        for rule in rules {
-            let _ = netns.output(program, &[&["-w", "10"], rule].concat());
+        for rule in &rules {
+            let arguments: Vec<&str> = ["-w", "10"].into_iter().chain(rule.split_whitespace()).collect();
+            let _ = netns.output(program, &arguments);
         }
     }
 }

@@ -15,6 +15,9 @@ const DENIED: u16 = 9999;
 /// How long a connection may wait for a proxy that restarts.
 const RESTART: Duration = Duration::from_secs(20);
 
+/// What a container may take to start.
+const START: Duration = Duration::from_secs(1);
+
 struct Interop {
     program: ZtunnelProgram,
     a: Node,
@@ -277,7 +280,9 @@ fn connections_made_while_a_ztunnel_drains_are_not_lost() {
     kept.exchange("a tunnel is there");
     thread::scope(|scope| {
         let ending = scope.spawn(|| {
+            // 5 s: it no longer listens, and waits for the connection that is kept.
             interop.ztunnel.terminate();
+            thread::sleep(START);
             interop.restart_ztunnel()
         });
         let mut count = 0;
