@@ -32,7 +32,7 @@ pub mod traffic;
 mod wait;
 pub mod wire;
 
-pub use agent::{AccessEntry, Agent, AgentBuilder, Metrics};
+pub use agent::{AccessEntry, Agent, AgentBuilder, Metrics, Ztunnel, ZtunnelProgram};
 pub use external::External;
 pub use mesh::{Mesh, NamespaceHandle, clean_up_on_signals};
 pub use netns::Netns;

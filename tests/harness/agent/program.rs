@@ -1,8 +1,8 @@
 //! The agent of a node: the real program, in its node's namespace.
 
 use std::ffi::OsString;
-use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::access_log::{self, AccessEntry};
+use super::http;
 use super::metrics::Metrics;
-use crate::netns::Netns;
 use crate::node::Node;
 use crate::pod::Pod;
 use crate::process::Process;
@@ -26,9 +26,6 @@ const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHO
 
 /// How long an agent may take until it is ready: it compiles programs in the kernel and makes a certificate authority.
 const READY: Duration = Duration::from_secs(20);
-
-/// How long one admin page may take.
-const PAGE: Duration = Duration::from_secs(5);
 
 /// An agent that is about to be.
 #[derive(Debug)]
@@ -281,20 +278,8 @@ impl Agent {
     }
 
     fn try_get(&self, path: &str) -> io::Result<(u16, String)> {
-        get(self.0.node.netns(), path)
+        http::get(self.0.node.netns(), ADMIN, path)
     }
-}
-
-/// One HTTP/1.0 exchange: the status and the body.
-fn get(netns: &Netns, path: &str) -> io::Result<(u16, String)> {
-    let mut stream = netns.run(|| TcpStream::connect_timeout(&ADMIN, PAGE))?;
-    stream.set_read_timeout(Some(PAGE))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nhost: {ADMIN}\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
-    Ok((status, body.to_owned()))
 }
 
 /// `SOTTO_BIN`, or the agent that was built beside this program.
