@@ -158,6 +158,7 @@ fn bytes(play: Play, input: &[u8]) -> Vec<u8> {
 /// What an application's host would do: send back what comes, or refuse.
 async fn answer(incoming: Incoming, play: Play) {
     let Incoming { request, mut respond } = incoming;
+    let Ok(request) = request else { return respond.reject(Refusal::BAD_REQUEST) };
     assert_ne!(request.authority.port(), 0);
     if play.has(Play::REFUSES) {
         // Whoever dials waits at least once.
