@@ -7,6 +7,7 @@ mod ci;
 mod demo;
 mod deny;
 mod ebpf;
+mod fuzz;
 mod process;
 mod setup;
 mod tidy;
@@ -40,6 +41,8 @@ enum Task {
     Test(Selection),
     /// Two nodes as network namespaces, pods enrolled live, what crosses the wire before and after.
     Demo(demo::Options),
+    /// Throw mutated bytes at everything that reads from the network or a file (libFuzzer; needs a nightly compiler).
+    Fuzz(fuzz::Options),
     /// Check layers, budgets, module docs and documents.
     Tidy,
     /// Everything that continuous integration checks, in its order.
@@ -61,6 +64,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Build(options) => build::run(&workspace, &options),
         Task::Test(selection) => tiers::runner::run(&workspace, &selection),
         Task::Demo(options) => demo::run(&workspace, &options),
+        Task::Fuzz(options) => fuzz::run(&workspace, &options),
         Task::Tidy => tidy::report::run(&workspace),
         Task::Ci => ci::run(&workspace),
     }

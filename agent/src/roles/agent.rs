@@ -27,6 +27,7 @@ use crate::mesh::source::state::MeshState;
 use crate::mesh::upstream::attempts::Patience;
 use crate::mesh::upstream::pool;
 use crate::model::identity::TrustDomain;
+use crate::runtime::budget::Budget;
 use crate::runtime::drain::Drain;
 use crate::runtime::ready::Readiness;
 use crate::runtime::shards;
@@ -87,7 +88,39 @@ pub fn run(config: Config, parts: Parts) -> anyhow::Result<()> {
     let open_files = limits::raise_open_files().context("raising the limit of open files")?;
     tracing::info!(node = %config.node, version = env!("CARGO_PKG_VERSION"), open_files, threads = config.threads, "agent starts");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(Agent::start(config, parts)?.run())
+    runtime.block_on(Agent::start(config, parts, Budgets::new(open_files)?)?.run())
+}
+
+/// Descriptors that the agent needs for itself: programs, maps, admin pages, files that it reads, what it was started with.
+const OWN_DESCRIPTORS: u64 = 80;
+
+/// What waits for applications that do not read may take this part of the agent's memory...
+const WAITING_PART: u64 = 4;
+
+/// ... and at most this much, in bytes: a thousand streams with full windows.
+const MOST_WAITING: u64 = 1 << 30;
+
+/// What all pods of the node share.
+struct Budgets {
+    descriptors: Arc<Budget>,
+    memory: Arc<Budget>,
+}
+
+impl Budgets {
+    fn new(open_files: u64) -> anyhow::Result<Self> {
+        let memory = limits::memory().context("reading how much memory there is")?;
+        let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        Ok(Self {
+            descriptors: Budget::new(
+                "file descriptors for connections (the limit of open files, RLIMIT_NOFILE)",
+                size(open_files.saturating_sub(OWN_DESCRIPTORS)),
+            ),
+            memory: Budget::new(
+                "bytes for data that applications do not read",
+                size((memory / WAITING_PART).min(MOST_WAITING)),
+            ),
+        })
+    }
 }
 
 /// The parts of a running agent that have to be driven.
@@ -103,7 +136,7 @@ struct Agent {
 }
 
 impl Agent {
-    fn start(config: Config, parts: Parts) -> anyhow::Result<Self> {
+    fn start(config: Config, parts: Parts, budgets: Budgets) -> anyhow::Result<Self> {
         let readiness = Readiness::new();
         let metrics = Arc::new(Metrics::new());
         let redirect = Redirect::load(&redirect::Config::for_node(&config.node))?;
@@ -152,6 +185,8 @@ impl Agent {
             threads: config.threads,
             host: NetnsCookie::of_this_thread().context("reading the node's network namespace cookie")?,
             grace: GONE_POD_GRACE,
+            descriptors: budgets.descriptors,
+            memory: budgets.memory,
         };
         let reconciler = Reconciler::new(settings, redirect, certificates.clone(), outputs, drain.clone());
         let shown = Shown { mesh: mesh.1.clone(), enrolment, certificates, metrics, readiness };

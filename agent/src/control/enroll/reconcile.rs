@@ -12,8 +12,9 @@ use super::plan::{self, Leaving, Wanted};
 use super::status::{EnrolmentStatus, PodStatus};
 use crate::drivers::certs::store::{CertificateStore, IdentityHandle};
 use crate::drivers::redirect::{Redirect, RedirectError, Role};
-use crate::mesh::local::{Listeners, LocalPod, LocalPods, PodParts};
+use crate::mesh::local::{Listeners, LocalPod, LocalPods, PodParts, Shares};
 use crate::mesh::source::state::MeshState;
+use crate::runtime::budget::Budget;
 use crate::runtime::drain::Drain;
 use crate::runtime::ready::Pending;
 use crate::sys::netns::{Netns, NetnsCookie};
@@ -31,6 +32,10 @@ pub struct Config {
     pub host: NetnsCookie,
     /// How long the connections of a pod that is gone may go on.
     pub grace: Duration,
+    /// File descriptors for the pods and their connections.
+    pub descriptors: Arc<Budget>,
+    /// Bytes for what waits to be read by applications.
+    pub memory: Arc<Budget>,
 }
 
 /// Takes a pod and a set of its listeners for each data-plane thread.
@@ -84,6 +89,12 @@ const RETRY: Duration = Duration::from_millis(200);
 /// Between "no longer captured" and "listeners gone": a connect() that was captured just before may still be on its way through
 /// the pod's loopback.
 const SETTLE: Duration = Duration::from_millis(50);
+
+/// File descriptors that a pod costs besides its listeners: its namespace, twice, the way home, and its links.
+const POD_DESCRIPTORS: usize = 6;
+
+/// Listeners of a pod on each thread.
+const LISTENERS: usize = 3;
 
 /// How often the maps are looked through for what nobody will ask for any more, and from what age on it is: an application gives
 /// up a connect() after some two minutes.
@@ -221,6 +232,10 @@ impl Reconciler {
         identity.credentials()?;
         let listeners = join::prepare(&mut self.redirect, wanted, &netns, self.config.threads).await?;
         *self.reply_paths.entry(cookie).or_default() += 1;
+        let shares = Shares {
+            descriptors: self.config.descriptors.share(POD_DESCRIPTORS + LISTENERS * self.config.threads),
+            memory: self.config.memory.share(0),
+        };
         let parts = PodParts {
             name: wanted.name.clone(),
             uid: Arc::clone(&wanted.uid),
@@ -228,6 +243,7 @@ impl Reconciler {
             identity: wanted.identity.clone(),
             credentials: identity.clone(),
             netns,
+            shares,
         };
         let pod = Arc::new(LocalPod::new(parts, self.drain.child(), self.retired.0.clone()));
         (self.outputs.serve)(&pod, listeners);
@@ -344,6 +360,9 @@ impl Reconciler {
 
     /// Reads the programs' counters, and now and then forgets what connections that were never accepted left in the maps.
     fn maintain(&mut self, now: Instant) {
+        let metrics = &self.outputs.metrics;
+        metrics.descriptors.set(gauge(self.config.descriptors.used()));
+        metrics.waiting_bytes.set(gauge(self.config.memory.used()));
         match self.redirect.counters() {
             Ok(counters) => self.outputs.metrics.redirect.set(&counters.named()),
             Err(error) => report(Err(error)),

@@ -11,7 +11,7 @@ use crate::telemetry::labels::{Reporter, ResponseFlags};
 
 /// Carries one plaintext connection to the application that it was meant for, from the client's own address.
 pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
-    let Accepted { socket: client, peer, at } = accepted;
+    let Accepted { socket: client, peer, at, permit: _permit } = accepted;
     let context = &shard.context;
     // The redirection chose the listener; the socket still has the address that the client asked for.
     let Ok(target) = client.local_addr().map(canonical) else { return };

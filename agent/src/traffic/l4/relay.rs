@@ -140,10 +140,7 @@ async fn unless_reset(
     let Some(ended) = ended else { return rest.await };
     match select(rest, std::pin::pin!(ended.ready(Interest::ERROR))).await {
         Either::Left((result, _)) => result,
-        Either::Right((_, _)) => Err(SockRef::from(ended)
-            .take_error()?
-            .unwrap_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset))
-            .into()),
+        Either::Right((_, _)) => Err(reset_of(ended)?.into()),
     }
 }
 
@@ -158,7 +155,7 @@ async fn pump(from: &TcpStream, to: &TcpStream, count: &Cell<u64>) -> Result<(),
                 turn.spend(length).await;
             }
             Moved::Part(length, rest) => {
-                write_all(to, &rest).await?;
+                unless_source_reset(write_all(to, &rest), from).await??;
                 count.set(count.get() + length as u64);
                 turn.spend(length).await;
             }
@@ -166,6 +163,19 @@ async fn pump(from: &TcpStream, to: &TcpStream, count: &Cell<u64>) -> Result<(),
     }
     close_write(to)?;
     Ok(())
+}
+
+/// Does `work`, unless `source` is reset meanwhile: what it sent before is not waited for, since a destination that does not read
+/// would keep the connection for good.
+async fn unless_source_reset<T>(work: impl Future<Output = T>, source: &TcpStream) -> io::Result<T> {
+    match select(std::pin::pin!(work), std::pin::pin!(source.ready(Interest::ERROR))).await {
+        Either::Left((done, _)) => Ok(done),
+        Either::Right((_, _)) => Err(reset_of(source)?),
+    }
+}
+
+fn reset_of(socket: &TcpStream) -> io::Result<io::Error> {
+    Ok(SockRef::from(socket).take_error()?.unwrap_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset)))
 }
 
 enum Moved {
@@ -225,7 +235,8 @@ async fn into_stream(from: &TcpStream, to: &mut SendHalf, count: &Cell<u64>) -> 
             Ok(0) => break,
             Ok(length) => {
                 size = if length >= size { (size * 2).min(LARGEST_READ) } else { size };
-                to.send(&mut buffer.split().freeze()).await?;
+                let mut bytes = buffer.split().freeze();
+                unless_source_reset(to.send(&mut bytes), from).await??;
                 count.set(count.get() + length as u64);
                 turn.spend(length).await;
             }
@@ -252,7 +263,7 @@ async fn from_stream_into(from: &mut RecvHalf, to: &TcpStream, count: &Cell<u64>
     let mut turn = Turn::default();
     while let Some(bytes) = from.recv().await {
         let bytes = bytes?;
-        from.recv_during(write_all(to, &bytes)).await?;
+        from.recv_during(write_all(to, &bytes)).await??;
         from.consumed(bytes.len());
         count.set(count.get() + bytes.len() as u64);
         turn.spend(bytes.len()).await;
