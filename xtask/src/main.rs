@@ -7,6 +7,7 @@ mod ci;
 mod demo;
 mod deny;
 mod ebpf;
+mod fuzz;
 mod process;
 mod setup;
 mod soak;
@@ -43,6 +44,8 @@ enum Task {
     Demo(demo::Options),
     /// Mixed traffic between two nodes while agents crash, end and start, and a report of what failed and what grew.
     Soak(soak::Options),
+    /// Throw mutated bytes at everything that reads from the network or a file (libFuzzer; needs a nightly compiler).
+    Fuzz(fuzz::Options),
     /// Check layers, budgets, module docs and documents.
     Tidy,
     /// Everything that continuous integration checks, in its order.
@@ -65,6 +68,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Test(selection) => tiers::runner::run(&workspace, &selection),
         Task::Demo(options) => demo::run(&workspace, &options),
         Task::Soak(options) => soak::run(&workspace, &options),
+        Task::Fuzz(options) => fuzz::run(&workspace, &options),
         Task::Tidy => tidy::report::run(&workspace),
         Task::Ci => ci::run(&workspace),
     }

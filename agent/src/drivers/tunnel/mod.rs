@@ -13,7 +13,6 @@
 
 mod connect;
 mod error;
-mod frames;
 mod meter;
 mod refusal;
 mod settings;
@@ -21,6 +20,7 @@ mod stream;
 mod watchdog;
 
 pub mod client;
+pub mod frames;
 pub mod server;
 
 pub use connect::ConnectRequest;
