@@ -35,6 +35,7 @@ pub struct AgentBuilder {
     ca_directory: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
+    open_files: Option<u32>,
 }
 
 /// A running agent.
@@ -56,6 +57,7 @@ impl AgentBuilder {
             ca_directory: node.shared.ca_directory(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            open_files: None,
         }
     }
 
@@ -77,6 +79,12 @@ impl AgentBuilder {
         self
     }
 
+    /// Limits how many files it may have open; it cannot raise that itself.
+    pub fn open_files(mut self, limit: u32) -> Self {
+        self.open_files = Some(limit);
+        self
+    }
+
     /// Starts the agent and waits until it is ready.
     #[track_caller]
     pub fn start(self) -> Agent {
@@ -88,9 +96,17 @@ impl AgentBuilder {
     /// Starts the agent without waiting.
     #[track_caller]
     pub fn spawn(self) -> Agent {
-        let Self { node, ca_directory, arguments, environment } = self;
+        let Self { node, ca_directory, arguments, environment, open_files } = self;
         let shared = Arc::clone(&node.shared);
-        let mut command = Command::new(binary());
+        let mut command = match open_files {
+            None => Command::new(binary()),
+            Some(limit) => {
+                // It becomes the agent: the process id stays.
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nofile={limit}:{limit}")).arg(binary());
+                command
+            }
+        };
         command.arg("standalone").arg("--node").arg(node.name());
         command.arg("--manifests").arg(shared.manifests.directory());
         command.arg("--ca-dir").arg(ca_directory);

@@ -23,7 +23,7 @@ pub mod client;
 pub mod frames;
 pub mod server;
 
-pub use connect::ConnectRequest;
+pub use connect::{ConnectError, ConnectRequest};
 pub use error::{NotProcessed, OpenError, ResetReason, StreamError, TunnelError};
 pub use refusal::{Cause, Refusal};
 pub use settings::Config;

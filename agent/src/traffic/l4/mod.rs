@@ -9,6 +9,7 @@
 pub mod context;
 pub mod inbound;
 pub mod outbound;
+pub mod peers;
 pub mod plaintext;
 pub mod record;
 pub mod relay;

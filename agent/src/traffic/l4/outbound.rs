@@ -25,16 +25,15 @@ static STRAYS: RateLimit = RateLimit::new(5, Duration::from_secs(10));
 
 /// Carries one captured connection to where its application wanted to go.
 pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
-    let Accepted { socket: client, peer, at } = accepted;
-    let Some(original) = original_destination(&shard, peer) else {
-        relay::reset_on_close(&client);
-        return;
-    };
+    let Accepted { socket: client, peer, at, permit: _permit } = accepted;
+    relay::reset_on_close(&client);
+    let Some(original) = original_destination(&shard, peer) else { return };
     let mut connection = Connection::between(Reporter::Source, peer, original);
     connection.source_workload = shard.context.view().workload(&shard.pod.name).cloned();
     connection.source_identity = Some(shard.pod.identity.clone());
     let reached = match dial::tune(&client) {
-        Ok(()) => reach(&shard, original, peer, &mut connection).await,
+        // Boxed: what it takes to reach a server is many times what it takes to relay, and is needed for a moment only.
+        Ok(()) => Box::pin(reach(&shard, original, peer, &mut connection)).await,
         Err(source) => Err(Failure::Dial(DialError::Local { address: peer, source })),
     };
     match reached {
@@ -45,16 +44,17 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
             let traffic = Traffic::default();
             let result = match upstream {
                 Upstream::Plain(server) | Upstream::SameNode(server) => relay::sockets(client, server, &traffic).await,
-                Upstream::Tunnel(stream) => relay::to_tunnel(client, stream, &traffic).await,
+                Upstream::Tunnel(mut stream) => {
+                    stream.recv.charge(&shard.pod.shares.memory);
+                    relay::to_tunnel(client, stream, &traffic).await
+                }
             };
+            shard.note_end(peer, result.as_ref().err());
             for record in records.into_iter().flatten() {
                 record.closed(&traffic, result.as_ref().err().map(|e| e as _));
             }
         }
-        Err(failure) => {
-            relay::reset_on_close(&client);
-            connection.failed(&shard.context, at, failure.flags(), &failure);
-        }
+        Err(failure) => connection.failed(&shard.context, at, failure.flags(), &failure),
     }
 }
 

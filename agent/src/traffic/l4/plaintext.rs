@@ -11,13 +11,13 @@ use crate::telemetry::labels::{Reporter, ResponseFlags};
 
 /// Carries one plaintext connection to the application that it was meant for, from the client's own address.
 pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
-    let Accepted { socket: client, peer, at } = accepted;
+    let Accepted { socket: client, peer, at, permit: _permit } = accepted;
     let context = &shard.context;
     // The redirection chose the listener; the socket still has the address that the client asked for.
     let Ok(target) = client.local_addr().map(canonical) else { return };
+    relay::reset_on_close(&client);
     if !matches!(dial::is_own_delivery(&client), Ok(false)) {
         // Taken for plain text because the kernel had no room to note whose it is. Delivering it again would go in circles.
-        relay::reset_on_close(&client);
         return;
     }
     let mut connection = Connection::between(Reporter::Destination, peer, target);
@@ -39,9 +39,6 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
             let result = relay::sockets(client, server, &traffic).await;
             record.closed(&traffic, result.as_ref().err().map(|e| e as _));
         }
-        Err(error) => {
-            relay::reset_on_close(&client);
-            connection.failed(context, at, ResponseFlags::Connect, &error);
-        }
+        Err(error) => connection.failed(context, at, ResponseFlags::Connect, &error),
     }
 }
