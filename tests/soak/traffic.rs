@@ -169,7 +169,13 @@ fn talk(kind: Kind, conn: &Conn, text: &str, rng: &mut Rng, stop: &AtomicBool) -
         Kind::ServerReset => server_reset(conn),
         Kind::Long => long(conn, text, rng, stop),
         Kind::Bulk => bulk(conn, text, rng),
-        _ => exchange(conn, text),
+        Kind::Request
+        | Kind::Service
+        | Kind::SameNode
+        | Kind::FromOutside
+        | Kind::ToOutside
+        | Kind::Plain
+        | Kind::Mover => exchange(conn, text),
     }
 }
 

@@ -62,8 +62,9 @@ impl ZtunnelProgram {
         let named = std::env::var_os("ZTUNNEL_CA").map(PathBuf::from);
         let mut around = binary.ancestors().map(|directory| directory.join("src/tls"));
         let authority = named.or_else(|| around.find(|directory| directory.join("ca-key.pem").is_file()));
-        let authority =
-            authority.expect("ZTUNNEL_CA names no directory, and there is no source tree around ZTUNNEL_BIN");
+        let Some(authority) = authority else {
+            panic!("ZTUNNEL_CA names no directory, and there is no source tree around {}", binary.display());
+        };
         Some(Self { binary, authority })
     }
 
