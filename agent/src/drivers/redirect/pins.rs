@@ -4,12 +4,19 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sotto_ebpf::abi::LAYOUT;
 
 use super::error::RedirectError;
 use super::links;
 use crate::sys::netns::NetnsCookie;
+
+/// How long a lock may outlive the agent that had it: its end is not at once, and a process that it was just starting shares its
+/// descriptors for a moment.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// The agent's directory on bpffs.
 #[derive(Debug)]
@@ -77,6 +84,7 @@ impl Pins {
 
 /// Locks the agent's directory: two agents with one directory would undo each other's work.
 fn lock(base: &Path) -> Result<File, RedirectError> {
+    let start = Instant::now();
     loop {
         fs::create_dir_all(base).map_err(RedirectError::path("make the directory", base))?;
         let directory = match File::open(base) {
@@ -85,6 +93,10 @@ fn lock(base: &Path) -> Result<File, RedirectError> {
         };
         match directory.try_lock() {
             Ok(()) => {}
+            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => {
+                thread::sleep(LOCK_RETRY);
+                continue;
+            }
             Err(TryLockError::WouldBlock) => return Err(RedirectError::InUse(base.to_owned())),
             Err(TryLockError::Error(error)) => return Err(RedirectError::path("lock the directory", base)(error)),
         }
