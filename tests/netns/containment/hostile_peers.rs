@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use harness::{DEADLINE, Server, eventually};
 
-use crate::fixture::Pair;
-use crate::intruder::{
+use super::intruder::{
     CONTINUATION, DATA, END_HEADERS, HEADERS, Intruder, PING, Passport, RST_STREAM, Raw, block, connect, frame,
 };
-use crate::usage::{Usage, raise_own_limit, scaled};
+use super::usage::{Usage, raise_own_limit, scaled};
+use crate::fixture::Pair;
 
 const HBONE: u16 = 15008;
 

@@ -77,8 +77,8 @@ fn entries(agent: &Agent) -> usize {
 
 /// A number from the environment, for long runs by hand.
 pub(crate) fn scaled(variable: &str, usual: usize) -> usize {
-    std::env::var(variable)
-        .ok()
+    std::env::var_os(variable)
+        .and_then(|value| value.into_string().ok())
         .map_or(usual, |text| text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
 }
 
