@@ -82,7 +82,13 @@ impl Intruder {
             builder.expect("the provider has TLS 1.3").dangerous().with_custom_certificate_verifier(Arc::new(Anybody));
         let mut config = match passport {
             Passport::Missing => builder.with_no_client_auth(),
-            _ => {
+            Passport::Valid
+            | Passport::Expired
+            | Passport::NotYetValid
+            | Passport::WrongRoot
+            | Passport::WrongTrustDomain
+            | Passport::TwoNames
+            | Passport::Authority => {
                 let (chain, key) = issue(&self.authority, passport);
                 builder.with_client_auth_cert(chain, key).expect("key and certificate belong together")
             }

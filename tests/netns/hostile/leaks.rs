@@ -68,7 +68,7 @@ fn connections_at_once_leave_nothing_and_cost_little() {
             );
             if round == 0 {
                 *peak = during.memory;
-                assert!(each < 24 * 1024, "an idle connection costs {each} bytes at the agent of {}", agent.node());
+                assert!(each < 16 * 1024, "an idle connection costs {each} bytes at the agent of {}", agent.node());
             } else {
                 assert!(during.memory <= *peak + SLACK, "{} KiB, then {during:?}", *peak);
             }
