@@ -95,3 +95,10 @@ pub(crate) fn network_state(pod: &Pod) -> String {
     state.extend(sysctls.map(|key| format!("{key} = {}\n", netns.read_sysctl(key))));
     state.join("\n")
 }
+
+/// A number from the environment, for long runs by hand.
+pub(crate) fn scaled(variable: &str, usual: usize) -> usize {
+    std::env::var_os(variable)
+        .and_then(|value| value.into_string().ok())
+        .map_or(usual, |text| text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
+}

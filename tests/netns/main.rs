@@ -1,5 +1,7 @@
 //! Tests with the real agent, real eBPF and real sockets, on nodes and pods made of network namespaces. They need root.
 
+#![expect(clippy::unwrap_used, reason = "what a test's helper cannot do ends the test")]
+
 mod around;
 mod capture;
 mod closing;

@@ -4,8 +4,8 @@ use std::net::{SocketAddr, TcpStream};
 
 use harness::{DEADLINE, Site};
 
-use super::usage::{Usage, crowd, raise_own_limit, reset_when_dropped, scaled, serve_idle};
-use crate::fixture::Pair;
+use super::usage::{Usage, crowd, raise_own_limit, reset_when_dropped, serve_idle};
+use crate::fixture::{Pair, scaled};
 
 /// What the allocator may keep in fragments from one round to the next, in KiB.
 const SLACK: usize = 6 * 1024;

@@ -11,8 +11,8 @@ use harness::{DEADLINE, Server, eventually};
 use super::intruder::{
     CONTINUATION, DATA, END_HEADERS, HEADERS, Intruder, PING, Passport, RST_STREAM, Raw, block, connect, frame,
 };
-use super::usage::{Usage, raise_own_limit, scaled};
-use crate::fixture::Pair;
+use super::usage::{Usage, raise_own_limit};
+use crate::fixture::{Pair, scaled};
 
 const HBONE: u16 = 15008;
 

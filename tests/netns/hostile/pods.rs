@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use harness::{DEADLINE, Mesh, Site, eventually};
 use socket2::SockRef;
 
-use super::usage::{Usage, crowd, raise_own_limit, reset_when_dropped, scaled, serve_idle};
-use crate::fixture::Pair;
+use super::usage::{Usage, crowd, raise_own_limit, reset_when_dropped, serve_idle};
+use crate::fixture::{Pair, scaled};
 
 /// The middle one of the times that `number` new connections take, from connect() to the first answer.
 fn median(site: &Site, to: SocketAddr, number: usize) -> Duration {

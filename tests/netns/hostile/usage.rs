@@ -82,13 +82,6 @@ fn entries(agent: &Agent) -> usize {
         .sum()
 }
 
-/// A number from the environment, for long runs by hand.
-pub(crate) fn scaled(variable: &str, usual: usize) -> usize {
-    std::env::var_os(variable)
-        .and_then(|value| value.into_string().ok())
-        .map_or(usual, |text| text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
-}
-
 /// Lets this process open as many files as it likes.
 pub(crate) fn raise_own_limit() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a process has limits");
