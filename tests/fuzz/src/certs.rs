@@ -69,7 +69,7 @@ pub(crate) fn certificate(data: &[u8]) {
         Ok(_) | Err(Unusable::KeyMismatch) => {
             let named = leaf.windows(NAME.len()).any(|window| window == NAME.as_bytes());
             assert!(named, "a peer was taken for {NAME} whose certificate does not say so");
-            let known = form % 2 == 1 || genuine(&CERTIFICATES, der::content(&leaf));
+            let known = form % 2 == 1 || genuine(der::content(&leaf));
             assert!(known, "a certificate was accepted that our authority did not sign");
         }
         Err(error) => {
@@ -123,18 +123,13 @@ fn make_certificates() -> Vec<Vec<u8>> {
 
 /// The seeds that are signed as they are: what is signed in anything that is accepted must be in one of them.
 static CERTIFICATES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(make_certificates);
-static REQUESTS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(make_requests);
 
-fn genuine(seeds: &[Vec<u8>], signed: &[u8]) -> bool {
-    seeds.iter().filter(|seed| seed[0] == 0).any(|seed| der::content(&seed[1..]) == signed)
+fn genuine(signed: &[u8]) -> bool {
+    CERTIFICATES.iter().filter(|seed| seed[0] == 0).any(|seed| der::content(&seed[1..]) == signed)
 }
 
 pub(crate) fn certificate_seeds() -> Vec<Vec<u8>> {
     CERTIFICATES.clone()
-}
-
-pub(crate) fn request_seeds() -> Vec<Vec<u8>> {
-    REQUESTS.clone()
 }
 
 fn uri(name: &str) -> SanType {
@@ -144,19 +139,16 @@ fn uri(name: &str) -> SanType {
 /// The key of the node that asks.
 static ASKING: LazyLock<KeyPair> = LazyLock::new(key);
 
+/// Another key than the one that a request is about.
+static OTHER: LazyLock<KeyPair> = LazyLock::new(key);
+
 pub(crate) fn signing_request(data: &[u8]) {
     let Some((form, input)) = data.split_first() else { return };
-    let csr = match form % 3 {
+    let csr = match form % 4 {
         0 => CertificateRequest::from_der(input.to_vec()).ok(),
-        1 => {
-            // The subject, as long as the next byte says; the attributes are the rest.
-            let Some((length, rest)) = input.split_first() else { return };
-            let (subject, attributes) = rest.split_at(usize::from(*length).min(rest.len()));
-            let public = ASKING.subject_public_key_info();
-            let info = der::value(der::SEQUENCE, &[&[2, 1, 0], subject, &public, attributes].concat());
-            CertificateRequest::from_der(der::signed(&info, &ASKING.sign(&info).expect("a signature"))).ok()
-        }
-        _ => std::str::from_utf8(input).ok().and_then(|text| CertificateRequest::from_pem(text).ok()),
+        1 => assembled(input, &ASKING),
+        2 => std::str::from_utf8(input).ok().and_then(|text| CertificateRequest::from_pem(text).ok()),
+        _ => assembled(input, &OTHER),
     };
     let Some(csr) = csr else { return };
     let lifetime = Duration::from_secs(u64::from(*form) << 30);
@@ -164,8 +156,7 @@ pub(crate) fn signing_request(data: &[u8]) {
     match issuer().sign(&request, now()) {
         Ok(issued) => {
             assert!(csr.der().windows(NAME.len()).any(|window| window == NAME.as_bytes()), "signed for another name");
-            let known = form % 3 == 1 || genuine(&REQUESTS, der::content(csr.der()));
-            assert!(known, "a request was signed that its key did not sign");
+            assert_ne!(form % 4, 3, "a request was signed that its key did not sign");
             match Credentials::accept(&MESH.identity, &MESH.ours, issued, now()) {
                 Err(Unusable::KeyMismatch) => {}
                 other => panic!("what the issuer signs is no good: {other:?}"),
@@ -175,7 +166,17 @@ pub(crate) fn signing_request(data: &[u8]) {
     }
 }
 
-fn make_requests() -> Vec<Vec<u8>> {
+/// A request about the key [`ASKING`], signed by `signer`. The subject is as long as the first byte says; the attributes
+/// are the rest.
+fn assembled(input: &[u8], signer: &KeyPair) -> Option<CertificateRequest> {
+    let (length, rest) = input.split_first()?;
+    let (subject, attributes) = rest.split_at(usize::from(*length).min(rest.len()));
+    let public = ASKING.subject_public_key_info();
+    let info = der::value(der::SEQUENCE, &[&[2, 1, 0], subject, &public, attributes].concat());
+    CertificateRequest::from_der(der::signed(&info, &signer.sign(&info).expect("a signature"))).ok()
+}
+
+pub(crate) fn request_seeds() -> Vec<Vec<u8>> {
     let public = ASKING.subject_public_key_info();
     let mut seeds = Vec::new();
     for (names, is_ca) in
@@ -191,7 +192,9 @@ fn make_requests() -> Vec<Vec<u8>> {
         let at = info.windows(public.len()).position(|window| window == public).expect("the key is in its request");
         let subject = &info[der::head(info).0 + 3..at];
         let length = u8::try_from(subject.len()).expect("a short subject");
-        seeds.push([&[1, length], subject, &info[at + public.len()..]].concat());
+        for form in [1, 3] {
+            seeds.push([&[form, length], subject, &info[at + public.len()..]].concat());
+        }
         seeds.push([&[0], csr.der().as_ref()].concat());
         seeds.push([&[2], csr.pem().expect("PEM").as_bytes()].concat());
     }
