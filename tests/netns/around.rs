@@ -366,9 +366,9 @@ fn hand_over(socket: Socket) -> io::Result<OwnedFd> {
     let mut message = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     rustix::net::recvmsg(&other, &mut [IoSliceMut::new(&mut byte)], &mut message, rustix::net::RecvFlags::empty())?;
-    let received = message.drain().find_map(|message| {
-        if let RecvAncillaryMessage::ScmRights(mut fds) = message { fds.next() } else { None }
-    });
+    let received = message
+        .drain()
+        .find_map(|message| if let RecvAncillaryMessage::ScmRights(mut fds) = message { fds.next() } else { None });
     received.ok_or_else(|| ErrorKind::UnexpectedEof.into())
 }
 

@@ -337,7 +337,7 @@ fn check_held(pair: &Pair, begin: impl FnOnce(&Pair), end: impl FnOnce()) -> io:
         end();
     });
     let only = connections.into_inner().ok().and_then(|mut connections| connections.pop());
-    only.map_or_else(|| Err(std::io::ErrorKind::NotConnected.into()), |connection| connection.result)
+    only.map_or_else(|| Err(io::ErrorKind::NotConnected.into()), |connection| connection.result)
 }
 
 fn captured_pods(agent: &Agent) -> usize {
