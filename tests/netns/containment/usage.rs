@@ -6,14 +6,14 @@ use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use harness::{Agent, Site, eventually};
+use harness::{Agent, Site};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, SockRef, Socket, Type};
 
-/// How long an agent may take to let go of what is no longer needed.
-const SETTLE: Duration = Duration::from_secs(30);
+/// How long an agent may take to let go of what is no longer needed: a peer that is silent is given up after 30 s.
+const SETTLE: Duration = Duration::from_secs(60);
 
 /// One reading.
 #[derive(Clone, Copy, Debug)]
@@ -47,15 +47,22 @@ impl Usage {
     /// Returns the reading that did.
     #[track_caller]
     pub(crate) fn wait_back(&self, agent: &Agent, tunnels: usize) -> Self {
-        let mut last = *self;
-        let what = format!("the agent of {} holds no more than {self:?} and {tunnels} tunnels", agent.node());
-        eventually(SETTLE, &what, || {
-            last = Self::of(agent);
-            let back = last.descriptors <= self.descriptors + tunnels
-                && last.tasks <= self.tasks + tunnels
-                && last.entries <= self.entries;
-            back.then_some(last)
-        })
+        let end = Instant::now() + SETTLE;
+        loop {
+            let now = Self::of(agent);
+            let back = now.descriptors <= self.descriptors + tunnels
+                && now.tasks <= self.tasks + tunnels
+                && now.entries <= self.entries;
+            if back {
+                return now;
+            }
+            let node = agent.node();
+            assert!(
+                Instant::now() < end,
+                "after {SETTLE:?} the agent of {node} holds {now:?}, before {self:?}, {tunnels} tunnels"
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 
