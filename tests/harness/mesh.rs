@@ -23,6 +23,7 @@ use crate::manifests::Manifests;
 use crate::netns::{self, Netns};
 use crate::node::Node;
 use crate::pod::Pod;
+use crate::policy::PolicyBuilder;
 use crate::process::Process;
 use crate::service::ServiceBuilder;
 use crate::traffic::Servers;
@@ -152,6 +153,16 @@ impl Mesh {
     /// Begins a Kubernetes Service.
     pub fn service(&self, name: &str) -> ServiceBuilder {
         ServiceBuilder::new(&self.shared, name)
+    }
+
+    /// Begins an AuthorizationPolicy.
+    pub fn authorization_policy(&self, name: &str) -> PolicyBuilder {
+        PolicyBuilder::new(&self.shared, "AuthorizationPolicy", name)
+    }
+
+    /// Begins a PeerAuthentication.
+    pub fn peer_authentication(&self, name: &str) -> PolicyBuilder {
+        PolicyBuilder::new(&self.shared, "PeerAuthentication", name)
     }
 
     /// Captures everything that crosses between nodes.

@@ -11,5 +11,6 @@ mod identity;
 mod leftovers;
 mod manifests;
 mod plain;
+mod policy;
 mod same_node;
 mod services;

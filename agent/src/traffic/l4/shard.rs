@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use super::admission::Admissions;
 use super::context::Context;
 use super::{inbound, outbound, plaintext};
 use crate::mesh::local::{Listeners, LocalPod};
@@ -36,6 +37,8 @@ pub struct PodShard {
     pub pool: Rc<Pool>,
     /// The thread's tasks.
     pub tasks: LocalTasks,
+    /// The thread's connections into pods of this node, whichever pod they come from.
+    pub admissions: Rc<Admissions>,
 }
 
 /// Out of descriptors or memory, accepting again at once would spin.
@@ -44,11 +47,20 @@ const PAUSE_AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
 static ACCEPT_ERRORS: RateLimit = RateLimit::new(5, Duration::from_secs(10));
 
 /// Runs one thread's share of the data plane until the commands end and the last connection has.
-pub async fn run(context: Arc<Context>, mut commands: mpsc::UnboundedReceiver<Serve>) {
+pub async fn run(context: Arc<Context>, commands: mpsc::UnboundedReceiver<Serve>) {
+    let admissions = Admissions::new(context.mesh.clone());
+    tokio::select! {
+        () = serve_pods(context, commands, Rc::clone(&admissions)) => {}
+        () = admissions.follow() => {}
+    }
+}
+
+async fn serve_pods(context: Arc<Context>, mut commands: mpsc::UnboundedReceiver<Serve>, admissions: Rc<Admissions>) {
     let tasks = LocalTasks::new();
     while let Some(Serve { pod, listeners }) = commands.recv().await {
         let pool = Pool::new(Arc::clone(&pod), context.pool.clone(), tasks.clone());
-        let shard = Rc::new(PodShard { context: Arc::clone(&context), pod, pool, tasks: tasks.clone() });
+        let (context, admissions) = (Arc::clone(&context), Rc::clone(&admissions));
+        let shard = Rc::new(PodShard { context, pod, pool, tasks: tasks.clone(), admissions });
         if let Err(error) = serve(&shard, listeners) {
             tracing::error!(pod = %shard.pod.name, %error, "cannot serve a pod on this thread");
         }
