@@ -23,7 +23,6 @@ use crate::manifests::Manifests;
 use crate::netns::{self, Netns};
 use crate::node::Node;
 use crate::pod::Pod;
-use crate::policy::PolicyBuilder;
 use crate::process::Process;
 use crate::service::ServiceBuilder;
 use crate::traffic::Servers;
@@ -48,7 +47,7 @@ static MAKING: Mutex<()> = Mutex::new(());
 /// A mesh made of network namespaces. Everything it made goes when it does.
 #[derive(Debug)]
 pub struct Mesh {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What the parts of a mesh share.
@@ -153,16 +152,6 @@ impl Mesh {
     /// Begins a Kubernetes Service.
     pub fn service(&self, name: &str) -> ServiceBuilder {
         ServiceBuilder::new(&self.shared, name)
-    }
-
-    /// Begins an AuthorizationPolicy.
-    pub fn authorization_policy(&self, name: &str) -> PolicyBuilder {
-        PolicyBuilder::new(&self.shared, "AuthorizationPolicy", name)
-    }
-
-    /// Begins a PeerAuthentication.
-    pub fn peer_authentication(&self, name: &str) -> PolicyBuilder {
-        PolicyBuilder::new(&self.shared, "PeerAuthentication", name)
     }
 
     /// Captures everything that crosses between nodes.

@@ -70,3 +70,35 @@ pub(crate) fn assert_fails(site: &Site, address: SocketAddr, deadline: Duration)
         Err(error) => panic!("{error} instead of a refusal at {address}"),
     }
 }
+
+/// Everything in a pod's namespace that redirection could have touched.
+pub(crate) fn network_state(pod: &Pod) -> String {
+    let netns = pod.netns();
+    let mut state = vec![
+        netns.output("ip", &["-4", "rule"]),
+        netns.output("ip", &["-6", "rule"]),
+        netns.output("ip", &["-4", "route", "show", "table", "all"]),
+        netns.output("ip", &["-6", "route", "show", "table", "all"]),
+        netns.output("tc", &["qdisc", "show", "dev", "lo"]),
+        netns.output("tc", &["filter", "show", "dev", "lo", "ingress"]),
+        netns.output("ip", &["-details", "link", "show", "dev", "lo"]),
+    ];
+    let sysctls = [
+        "net/ipv4/tcp_fwmark_accept",
+        "net/ipv4/fwmark_reflect",
+        "net/ipv6/fwmark_reflect",
+        "net/ipv4/conf/lo/route_localnet",
+        "net/ipv4/conf/all/rp_filter",
+        "net/ipv4/conf/lo/rp_filter",
+        "net/ipv4/conf/lo/accept_local",
+    ];
+    state.extend(sysctls.map(|key| format!("{key} = {}\n", netns.read_sysctl(key))));
+    state.join("\n")
+}
+
+/// A number from the environment, for long runs by hand.
+pub(crate) fn scaled(variable: &str, usual: usize) -> usize {
+    std::env::var_os(variable)
+        .and_then(|value| value.into_string().ok())
+        .map_or(usual, |text| text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
+}

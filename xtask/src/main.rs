@@ -7,8 +7,10 @@ mod ci;
 mod demo;
 mod deny;
 mod ebpf;
+mod fuzz;
 mod process;
 mod setup;
+mod soak;
 mod tidy;
 mod tiers;
 mod workspace;
@@ -40,6 +42,10 @@ enum Task {
     Test(Selection),
     /// Two nodes as network namespaces, pods enrolled live, what crosses the wire before and after.
     Demo(demo::Options),
+    /// Throw mutated bytes at everything that reads from the network or a file (libFuzzer; needs a nightly compiler).
+    Fuzz(fuzz::Options),
+    /// Mixed traffic between two nodes while agents crash, end and start, and a report of what failed and what grew.
+    Soak(soak::Options),
     /// Check layers, budgets, module docs and documents.
     Tidy,
     /// Everything that continuous integration checks, in its order.
@@ -61,6 +67,8 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Build(options) => build::run(&workspace, &options),
         Task::Test(selection) => tiers::runner::run(&workspace, &selection),
         Task::Demo(options) => demo::run(&workspace, &options),
+        Task::Fuzz(options) => fuzz::run(&workspace, &options),
+        Task::Soak(options) => soak::run(&workspace, &options),
         Task::Tidy => tidy::report::run(&workspace),
         Task::Ci => ci::run(&workspace),
     }

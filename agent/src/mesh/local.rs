@@ -10,6 +10,7 @@ use crate::drivers::certs::store::IdentityHandle;
 use crate::drivers::certs::tls::config::{ServerConfig, server_config};
 use crate::model::identity::Identity;
 use crate::model::workload::ObjectName;
+use crate::runtime::budget::Share;
 use crate::runtime::drain::Drain;
 use crate::sys::netns::Netns;
 
@@ -34,8 +35,19 @@ pub struct LocalPod {
     pub drain: Drain,
     /// How its HBONE listener authenticates.
     pub server: Arc<ServerConfig>,
+    /// What its connections may take.
+    pub shares: Shares,
     netns: Arc<Netns>,
     retired: mpsc::UnboundedSender<Arc<Netns>>,
+}
+
+/// A pod's shares of what the agent has for all its pods.
+#[derive(Clone, Debug)]
+pub struct Shares {
+    /// Of the file descriptors.
+    pub descriptors: Arc<Share>,
+    /// Of the memory for what waits to be read by an application, in bytes.
+    pub memory: Arc<Share>,
 }
 
 /// The listeners of one pod on one data-plane thread.
@@ -67,15 +79,17 @@ pub struct PodParts {
     pub credentials: IdentityHandle,
     /// The pod's network namespace.
     pub netns: Arc<Netns>,
+    /// See [`LocalPod::shares`].
+    pub shares: Shares,
 }
 
 impl LocalPod {
     /// A pod whose namespace is sent to `retired` once its last connection has ended.
     #[must_use]
     pub fn new(parts: PodParts, drain: Drain, retired: mpsc::UnboundedSender<Arc<Netns>>) -> Self {
-        let PodParts { name, uid, ips, identity, credentials, netns } = parts;
+        let PodParts { name, uid, ips, identity, credentials, netns, shares } = parts;
         let server = server_config(&credentials, HBONE_PROTOCOLS);
-        Self { name, uid, ips, identity, credentials, drain, server, netns, retired }
+        Self { name, uid, ips, identity, credentials, drain, server, shares, netns, retired }
     }
 
     /// The pod's network namespace.

@@ -1,13 +1,14 @@
 //! What every node role has in common: the mesh state, the redirection, the certificates, the data-plane threads and the admin
 //! pages, put together, and taken apart in the right order.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::future::{BoxFuture, FutureExt};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,7 @@ use crate::mesh::source::state::MeshState;
 use crate::mesh::upstream::attempts::Patience;
 use crate::mesh::upstream::pool;
 use crate::model::identity::TrustDomain;
+use crate::runtime::budget::Budget;
 use crate::runtime::drain::Drain;
 use crate::runtime::ready::Readiness;
 use crate::runtime::shards;
@@ -86,7 +88,39 @@ pub fn run(config: Config, parts: Parts) -> anyhow::Result<()> {
     let open_files = limits::raise_open_files().context("raising the limit of open files")?;
     tracing::info!(node = %config.node, version = env!("CARGO_PKG_VERSION"), open_files, threads = config.threads, "agent starts");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(Agent::start(config, parts)?.run())
+    runtime.block_on(Agent::start(config, parts, Budgets::new(open_files)?)?.run())
+}
+
+/// Descriptors that the agent needs for itself: programs, maps, admin pages, files that it reads, what it was started with.
+const OWN_DESCRIPTORS: u64 = 80;
+
+/// What waits for applications that do not read may take this part of the agent's memory...
+const WAITING_PART: u64 = 4;
+
+/// ... and at most this much, in bytes: a thousand streams with full windows.
+const MOST_WAITING: u64 = 1 << 30;
+
+/// What all pods of the node share.
+struct Budgets {
+    descriptors: Arc<Budget>,
+    memory: Arc<Budget>,
+}
+
+impl Budgets {
+    fn new(open_files: u64) -> anyhow::Result<Self> {
+        let memory = limits::memory().context("reading how much memory there is")?;
+        let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        Ok(Self {
+            descriptors: Budget::new(
+                "file descriptors for connections (the limit of open files, RLIMIT_NOFILE)",
+                size(open_files.saturating_sub(OWN_DESCRIPTORS)),
+            ),
+            memory: Budget::new(
+                "bytes for data that applications do not read",
+                size((memory / WAITING_PART).min(MOST_WAITING)),
+            ),
+        })
+    }
 }
 
 /// The parts of a running agent that have to be driven.
@@ -102,7 +136,7 @@ struct Agent {
 }
 
 impl Agent {
-    fn start(config: Config, parts: Parts) -> anyhow::Result<Self> {
+    fn start(config: Config, parts: Parts, budgets: Budgets) -> anyhow::Result<Self> {
         let readiness = Readiness::new();
         let metrics = Arc::new(Metrics::new());
         let redirect = Redirect::load(&redirect::Config::for_node(&config.node))?;
@@ -151,6 +185,8 @@ impl Agent {
             threads: config.threads,
             host: NetnsCookie::of_this_thread().context("reading the node's network namespace cookie")?,
             grace: GONE_POD_GRACE,
+            descriptors: budgets.descriptors,
+            memory: budgets.memory,
         };
         let reconciler = Reconciler::new(settings, redirect, certificates.clone(), outputs, drain.clone());
         let shown = Shown { mesh: mesh.1.clone(), enrolment, certificates, metrics, readiness };
@@ -164,6 +200,7 @@ impl Agent {
         if !config.admin.ip().is_loopback() {
             tracing::warn!(address = %config.admin, "the admin pages are reachable from outside this machine");
         }
+        let mut signals = EndingSignals::listen().context("listening for signals")?;
         let stopped = CancellationToken::new();
         let background = async {
             tokio::join!(
@@ -173,11 +210,11 @@ impl Agent {
             );
         };
         let work = async {
-            reconciler.run(mesh, ending_signal()).await;
+            reconciler.run(mesh, signals.next()).await;
             let _draining = readiness.wait_for("drain");
             tracing::info!(deadline = ?config.drain, "agent ends: no new connections, open ones may finish");
             reconciler.withdraw().await;
-            end(&drain, config.drain, reconciler, threads).await
+            end(&drain, config.drain, &mut signals, reconciler, threads).await
         };
         let work = async {
             let result = work.await;
@@ -192,6 +229,7 @@ impl Agent {
 async fn end(
     drain: &Drain,
     deadline: Duration,
+    signals: &mut EndingSignals,
     mut reconciler: Reconciler,
     threads: shards::Threads,
 ) -> anyhow::Result<()> {
@@ -202,7 +240,7 @@ async fn end(
         .run(deadline, async {
             tokio::select! {
                 _ = &mut joined => all_ended = true,
-                () = ending_signal() => tracing::info!("second signal: ending at once"),
+                () = signals.next() => tracing::info!("second signal: ending at once"),
             }
         })
         .await;
@@ -217,15 +255,22 @@ async fn end(
     Ok(())
 }
 
-/// Completes at the next SIGTERM or SIGINT.
-async fn ending_signal() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals cannot be listened for; ending");
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT. Listened for from the start to the end: one that comes while nobody waits for it counts for the next who
+/// does.
+struct EndingSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl EndingSignals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

@@ -1,5 +1,6 @@
-//! What keeps the process in order: drain, readiness, tasks, threads. Knows nothing of the mesh.
+//! What keeps the process in order: drain, readiness, tasks, threads, shares of what is limited. Knows nothing of the mesh.
 
+pub mod budget;
 pub mod drain;
 pub mod rate;
 pub mod ready;

@@ -1,11 +1,13 @@
 //! Network namespaces: hold one, act inside one, tell them apart.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::fstat;
 use socket2::{Domain, Socket, Type};
 
 /// The number by which the kernel, and so the eBPF programs, tell network namespaces apart. Never reused while the machine runs.
@@ -63,6 +65,16 @@ impl Netns {
     #[must_use]
     pub fn cookie(&self) -> NetnsCookie {
         self.cookie
+    }
+
+    /// Whether `path` still leads to this namespace. In doubt it does: only what is surely gone or replaced does not.
+    #[must_use]
+    pub fn is_at(&self, path: &Path) -> bool {
+        let there = match fs::metadata(path) {
+            Ok(there) => there,
+            Err(error) => return error.kind() != io::ErrorKind::NotFound,
+        };
+        fstat(&self.fd).map_or(true, |here| (here.st_dev, here.st_ino) == (there.dev(), there.ino()))
     }
 
     /// Runs `action` with the calling thread inside this namespace; sockets made there stay in it.

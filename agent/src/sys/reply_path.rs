@@ -37,7 +37,7 @@ const SWITCHES: [&str; 3] =
 pub async fn install(netns: &Netns) -> io::Result<()> {
     netns.run(|| switch("1"))??;
     with_handle(netns, async |handle| {
-        for family in families(netns)? {
+        for family in usable_families(netns)? {
             accept_existing(handle.route().add(family.route()).execute().await)?;
             let mut rule = handle.rule().add();
             *rule.message_mut() = family.rule();
@@ -78,6 +78,13 @@ enum Family {
 fn families(netns: &Netns) -> io::Result<Vec<Family>> {
     let has_v6 = netns.run(|| fs::exists("/proc/sys/net/ipv6"))??;
     Ok(if has_v6 { vec![Family::V4, Family::V6] } else { vec![Family::V4] })
+}
+
+/// Those in which `lo` takes routes: a pod may have IPv6 switched off.
+fn usable_families(netns: &Netns) -> io::Result<Vec<Family>> {
+    let is_off = || fs::read_to_string("/proc/sys/net/ipv6/conf/lo/disable_ipv6").is_ok_and(|text| text.trim() == "1");
+    let without_v6 = netns.run(is_off)?;
+    Ok(families(netns)?.into_iter().filter(|family| matches!(family, Family::V4) || !without_v6).collect())
 }
 
 impl Family {

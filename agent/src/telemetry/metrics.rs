@@ -28,6 +28,14 @@ pub struct Metrics {
     pub redirect: RedirectMetrics,
     /// What policies kept out.
     pub policy: PolicyMetrics,
+    /// What was refused to stay within a limit.
+    pub refused: RefusedMetrics,
+    /// Descriptors that connections hold.
+    pub descriptors: Gauge,
+    /// Bytes that wait for applications that do not read.
+    pub waiting_bytes: Gauge,
+    /// Tasks of the data-plane threads.
+    pub tasks: Gauge,
 }
 
 /// `sotto_policy_refusals_total`: connections that policies kept out (`denied`) or ended (`closed`), by the policy that decided.
@@ -49,6 +57,42 @@ impl PolicyMetrics {
         let policy = verdict.policy().map_or_else(|| "unknown".to_owned(), ToString::to_string);
         let labels = [("action", action.to_owned()), ("policy", policy), ("reason", verdict.reason.code().to_owned())];
         self.0.get_or_create(&labels).inc();
+    }
+}
+
+/// Which limit had something refused or broken off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refused {
+    /// A connection: the pod holds its share of the agent's descriptors.
+    Descriptors,
+    /// A connection: the pod holds its share of the memory for what waits to be read.
+    Memory,
+    /// A TLS handshake: one address has too many under way.
+    HandshakesPerPeer,
+    /// A TLS handshake: the pod has too many under way.
+    Handshakes,
+    /// A tunnel: one address has too many.
+    TunnelsPerPeer,
+    /// A request in a tunnel that is not HBONE.
+    NotHbone,
+}
+
+/// `sotto_refused_total`
+#[derive(Clone, Debug, Default)]
+pub struct RefusedMetrics(Family<[(&'static str, &'static str); 1], Counter>);
+
+impl RefusedMetrics {
+    /// Counts one.
+    pub fn count(&self, what: Refused) {
+        let limit = match what {
+            Refused::Descriptors => "descriptors",
+            Refused::Memory => "memory",
+            Refused::HandshakesPerPeer => "handshakes_per_peer",
+            Refused::Handshakes => "handshakes",
+            Refused::TunnelsPerPeer => "tunnels_per_peer",
+            Refused::NotHbone => "not_hbone",
+        };
+        self.0.get_or_create(&[("limit", limit)]).inc();
     }
 }
 
@@ -113,7 +157,37 @@ impl Metrics {
             "Connections that policies kept out or ended, by the policy that decided",
             policy.0.clone(),
         );
-        Self { registry, connections, enrolled_pods, pending_pods, state_problems, redirect, policy }
+        let refused = RefusedMetrics::default();
+        registry.register(
+            "sotto_refused",
+            "Connections, handshakes and requests refused to stay within a limit, by limit",
+            refused.0.clone(),
+        );
+        let (descriptors, waiting_bytes, tasks) = (Gauge::default(), Gauge::default(), Gauge::default());
+        registry.register(
+            "sotto_descriptors",
+            "File descriptors held for pods and their connections",
+            descriptors.clone(),
+        );
+        registry.register(
+            "sotto_waiting_bytes",
+            "Bytes held for applications that do not read them",
+            waiting_bytes.clone(),
+        );
+        registry.register("sotto_tasks", "Tasks of the data-plane threads", tasks.clone());
+        Self {
+            registry,
+            connections,
+            enrolled_pods,
+            pending_pods,
+            state_problems,
+            redirect,
+            policy,
+            refused,
+            descriptors,
+            waiting_bytes,
+            tasks,
+        }
     }
 
     /// Everything in the OpenMetrics text format.

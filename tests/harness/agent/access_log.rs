@@ -44,7 +44,8 @@ pub(crate) fn parse(log: &str) -> Vec<AccessEntry> {
 
 fn entry(line: &str) -> Option<AccessEntry> {
     // The target follows the level: `2026-01-01T00:00:00Z  INFO access: connection complete src.addr=…`.
-    let (head, rest) = line.split_once(" access:")?;
+    // ztunnel puts tabs between the same things.
+    let (head, rest) = line.split_once(" access:").or_else(|| line.split_once("\taccess\t"))?;
     if head.split_whitespace().count() > 3 {
         return None;
     }
@@ -81,5 +82,15 @@ mod tests {
         assert_eq!(entries[0].field("bytes_sent"), "7");
         assert_eq!(entries[0].field("error"), "broken, as = said");
         assert_eq!(entries[0].destination_identity(), "");
+    }
+
+    #[test]
+    fn ztunnels_lines_are_read_as_well() {
+        let entries = parse(
+            "2026-01-01T00:00:00.1Z\tinfo\taccess\tconnection complete\tsrc.addr=10.0.0.1:5 src.identity=\"spiffe://td/ns/a/sa/b\" bytes_sent=7\n",
+        );
+        assert_eq!(entries.len(), 1, "{entries:?}");
+        assert_eq!((entries[0].field("src.addr"), entries[0].field("bytes_sent")), ("10.0.0.1:5", "7"));
+        assert_eq!(entries[0].source_identity(), "spiffe://td/ns/a/sa/b");
     }
 }

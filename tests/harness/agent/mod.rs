@@ -1,9 +1,12 @@
-//! The agent of a node, and what it says of itself.
+//! The agent of a node, a stock ztunnel, and what they say of themselves.
 
 mod access_log;
+mod http;
 mod metrics;
 mod program;
+mod ztunnel;
 
 pub use access_log::AccessEntry;
 pub use metrics::Metrics;
 pub use program::{Agent, AgentBuilder};
+pub use ztunnel::{Ztunnel, ZtunnelProgram};

@@ -1,8 +1,8 @@
 //! The agent of a node: the real program, in its node's namespace.
 
 use std::ffi::OsString;
-use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::access_log::{self, AccessEntry};
+use super::http;
 use super::metrics::Metrics;
-use crate::netns::Netns;
 use crate::node::Node;
 use crate::pod::Pod;
 use crate::process::Process;
@@ -27,9 +27,6 @@ const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHO
 /// How long an agent may take until it is ready: it compiles programs in the kernel and makes a certificate authority.
 const READY: Duration = Duration::from_secs(20);
 
-/// How long one admin page may take.
-const PAGE: Duration = Duration::from_secs(5);
-
 /// An agent that is about to be.
 #[derive(Debug)]
 #[must_use = "nothing happens before start()"]
@@ -38,6 +35,7 @@ pub struct AgentBuilder {
     ca_directory: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
+    open_files: Option<u32>,
 }
 
 /// A running agent.
@@ -59,6 +57,7 @@ impl AgentBuilder {
             ca_directory: node.shared.ca_directory(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            open_files: None,
         }
     }
 
@@ -80,6 +79,12 @@ impl AgentBuilder {
         self
     }
 
+    /// Limits how many files it may have open; it cannot raise that itself.
+    pub fn open_files(mut self, limit: u32) -> Self {
+        self.open_files = Some(limit);
+        self
+    }
+
     /// Starts the agent and waits until it is ready.
     #[track_caller]
     pub fn start(self) -> Agent {
@@ -91,9 +96,17 @@ impl AgentBuilder {
     /// Starts the agent without waiting.
     #[track_caller]
     pub fn spawn(self) -> Agent {
-        let Self { node, ca_directory, arguments, environment } = self;
+        let Self { node, ca_directory, arguments, environment, open_files } = self;
         let shared = Arc::clone(&node.shared);
-        let mut command = Command::new(binary());
+        let mut command = match open_files {
+            None => Command::new(binary()),
+            Some(limit) => {
+                // It becomes the agent: the process id stays.
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nofile={limit}:{limit}")).arg(binary());
+                command
+            }
+        };
         command.arg("standalone").arg("--node").arg(node.name());
         command.arg("--manifests").arg(shared.manifests.directory());
         command.arg("--ca-dir").arg(ca_directory);
@@ -265,20 +278,8 @@ impl Agent {
     }
 
     fn try_get(&self, path: &str) -> io::Result<(u16, String)> {
-        get(self.0.node.netns(), path)
+        http::get(self.0.node.netns(), ADMIN, path)
     }
-}
-
-/// One HTTP/1.0 exchange: the status and the body.
-fn get(netns: &Netns, path: &str) -> io::Result<(u16, String)> {
-    let mut stream = netns.run(|| TcpStream::connect_timeout(&ADMIN, PAGE))?;
-    stream.set_read_timeout(Some(PAGE))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nhost: {ADMIN}\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
-    Ok((status, body.to_owned()))
 }
 
 /// `SOTTO_BIN`, or the agent that was built beside this program.

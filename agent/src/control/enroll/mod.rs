@@ -1,13 +1,15 @@
 //! Pods joining and leaving the mesh on this node.
 //!
 //! Level-triggered: whatever happened, the pods that are carried are made to match the pods that ought to be. A pod that cannot
-//! join yet is tried again; one that a dead agent had enrolled stays captured meanwhile, and its connections wait.
+//! join yet is tried again; one that a dead agent had enrolled, or whose namespace is not to be found any more, stays captured
+//! meanwhile, and its connections wait.
 //!
 //! ```text
 //! join:   certificate ─▶ reply path ─▶ listeners ─▶ sk_lookup, hold ─▶ threads serve ─▶ capture
 //! leave:  capture off ─▶ sk_lookup, hold off ─▶ listeners close ─▶ last connection ends ─▶ reply path removed
 //! ```
 
+pub mod held;
 pub mod join;
 pub mod listeners;
 pub mod plan;

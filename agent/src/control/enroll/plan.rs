@@ -1,6 +1,6 @@
 //! Which pods of a node ought to be carried, and what that takes: pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +31,9 @@ pub enum Leaving {
     Unlabelled,
     /// It is gone, or is another pod now: its connections get a short grace.
     Gone,
+    /// It ought to be carried still, but not as it was, or its namespace is elsewhere: new connections wait until it has
+    /// joined anew, those that are open get a short grace.
+    Changed,
 }
 
 /// What it takes to get from the pods that are carried to those that ought to be.
@@ -59,20 +62,26 @@ fn want(workload: &Workload) -> Option<Wanted> {
     })
 }
 
-/// Compares. A pod that changed in any way that matters leaves and joins anew.
+/// Compares. A pod that changed in any way that matters, or whose namespace is `lost`, leaves and joins anew.
 #[must_use]
-pub fn steps(view: &MeshView, wanted: &BTreeMap<Arc<str>, Wanted>, carried: &BTreeMap<Arc<str>, Wanted>) -> Steps {
-    let mut steps = Steps::default();
-    for (uid, pod) in carried {
-        if wanted.get(uid) == Some(pod) {
-            continue;
-        }
-        let same_pod_runs = view.workload(&pod.name).is_some_and(|w| w.uid == pod.uid && w.ips == pod.ips);
-        steps.leave.push((Arc::clone(uid), if same_pod_runs { Leaving::Unlabelled } else { Leaving::Gone }));
+pub fn steps(
+    view: &MeshView,
+    wanted: &BTreeMap<Arc<str>, Wanted>,
+    carried: &BTreeMap<Arc<str>, Wanted>,
+    lost: &BTreeSet<Arc<str>>,
+) -> Steps {
+    let stays = |uid, pod| wanted.get(uid) == Some(pod) && carried.get(uid) == Some(pod) && !lost.contains(uid);
+    let why = |uid, pod: &Wanted| match view.workload(&pod.name) {
+        _ if wanted.contains_key(uid) => Leaving::Changed,
+        Some(workload) if workload.uid == pod.uid && workload.ips == pod.ips => Leaving::Unlabelled,
+        _ => Leaving::Gone,
+    };
+    let leave = carried.iter().filter(|(uid, pod)| !stays(*uid, *pod));
+    let join = wanted.iter().filter(|(uid, pod)| !stays(*uid, *pod));
+    Steps {
+        leave: leave.map(|(uid, pod)| (Arc::clone(uid), why(uid, pod))).collect(),
+        join: join.map(|(_, pod)| pod.clone()).collect(),
     }
-    steps.join =
-        wanted.iter().filter(|(uid, pod)| carried.get(*uid) != Some(pod)).map(|(_, pod)| pod.clone()).collect();
-    steps
 }
 
 #[cfg(test)]
@@ -124,7 +133,7 @@ mod tests {
         let unlabelled =
             Workload { enrolment: Enrolment::Outside(OutsideReason::OptedOut), ..pod("one", "a", [10, 0, 0, 1]) };
         let after = view(&[unlabelled]);
-        let steps = steps(&after, &wanted(&after, "a"), &carried);
+        let steps = steps(&after, &wanted(&after, "a"), &carried, &BTreeSet::new());
         assert_eq!(steps.join, []);
         assert_eq!(steps.leave, [("uid-one".into(), Leaving::Unlabelled), ("uid-two".into(), Leaving::Gone)]);
     }
@@ -133,8 +142,19 @@ mod tests {
     fn a_changed_pod_leaves_and_joins_anew_and_an_unchanged_one_is_left_alone() {
         let carried = wanted(&view(&[pod("one", "a", [10, 0, 0, 1]), pod("two", "a", [10, 0, 0, 2])]), "a");
         let after = view(&[pod("one", "a", [10, 0, 0, 9]), pod("two", "a", [10, 0, 0, 2])]);
-        let steps = steps(&after, &wanted(&after, "a"), &carried);
-        assert_eq!(steps.leave, [("uid-one".into(), Leaving::Gone)]);
+        let steps = steps(&after, &wanted(&after, "a"), &carried, &BTreeSet::new());
+        assert_eq!(steps.leave, [("uid-one".into(), Leaving::Changed)], "never without capture in between");
+        assert_eq!(steps.join.iter().map(|w| &*w.name.name).collect::<Vec<_>>(), ["one"]);
+    }
+
+    #[test]
+    fn a_pod_whose_namespace_is_lost_joins_anew_if_it_is_still_wanted() {
+        let before = view(&[pod("one", "a", [10, 0, 0, 1]), pod("two", "a", [10, 0, 0, 2])]);
+        let carried = wanted(&before, "a");
+        let lost = BTreeSet::from(["uid-one".into(), "uid-two".into()]);
+        let after = view(&[pod("one", "a", [10, 0, 0, 1])]);
+        let steps = steps(&after, &wanted(&after, "a"), &carried, &lost);
+        assert_eq!(steps.leave, [("uid-one".into(), Leaving::Changed), ("uid-two".into(), Leaving::Gone)]);
         assert_eq!(steps.join.iter().map(|w| &*w.name.name).collect::<Vec<_>>(), ["one"]);
     }
 }

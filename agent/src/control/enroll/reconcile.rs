@@ -1,18 +1,20 @@
 //! The one writer of who is carried on this node.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
+use super::held::Held;
 use super::join::{self, JoinError};
 use super::plan::{self, Leaving, Wanted};
 use super::status::{EnrolmentStatus, PodStatus};
 use crate::drivers::certs::store::{CertificateStore, IdentityHandle};
 use crate::drivers::redirect::{Redirect, RedirectError, Role};
-use crate::mesh::local::{Listeners, LocalPod, LocalPods, PodParts};
+use crate::mesh::local::{Listeners, LocalPod, LocalPods, PodParts, Shares};
 use crate::mesh::source::state::MeshState;
+use crate::runtime::budget::Budget;
 use crate::runtime::drain::Drain;
 use crate::runtime::ready::Pending;
 use crate::sys::netns::{Netns, NetnsCookie};
@@ -30,6 +32,10 @@ pub struct Config {
     pub host: NetnsCookie,
     /// How long the connections of a pod that is gone may go on.
     pub grace: Duration,
+    /// File descriptors for the pods and their connections.
+    pub descriptors: Arc<Budget>,
+    /// Bytes for what waits to be read by applications.
+    pub memory: Arc<Budget>,
 }
 
 /// Takes a pod and a set of its listeners for each data-plane thread.
@@ -61,7 +67,7 @@ pub struct Reconciler {
     closing: Vec<(Instant, Drain)>,
     reply_paths: HashMap<NetnsCookie, usize>,
     retired: (mpsc::UnboundedSender<Arc<Netns>>, mpsc::UnboundedReceiver<Arc<Netns>>),
-    swept: bool,
+    held: Held,
     maintained: Option<Instant>,
 }
 
@@ -84,6 +90,12 @@ const RETRY: Duration = Duration::from_millis(200);
 /// the pod's loopback.
 const SETTLE: Duration = Duration::from_millis(50);
 
+/// File descriptors that a pod costs besides its listeners: its namespace, twice, the way home, and its links.
+const POD_DESCRIPTORS: usize = 6;
+
+/// Listeners of a pod on each thread.
+const LISTENERS: usize = 3;
+
 /// How often the maps are looked through for what nobody will ask for any more, and from what age on it is: an application gives
 /// up a connect() after some two minutes.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -99,6 +111,10 @@ impl Reconciler {
         outputs: Outputs,
         drain: Drain,
     ) -> Self {
+        let held = Held::left_behind(&redirect).unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot see what an earlier agent had enrolled; it stays captured");
+            Held::default()
+        });
         Self {
             config,
             redirect,
@@ -110,7 +126,7 @@ impl Reconciler {
             closing: Vec::new(),
             reply_paths: HashMap::new(),
             retired: mpsc::unbounded_channel(),
-            swept: false,
+            held,
             maintained: None,
         }
     }
@@ -166,14 +182,15 @@ impl Reconciler {
         let view = &state.view;
         let wanted = plan::wanted(view, &self.config.node);
         let carried: BTreeMap<_, _> = self.carried.iter().map(|(uid, c)| (Arc::clone(uid), c.wanted.clone())).collect();
-        let steps = plan::steps(view, &wanted, &carried);
-        let changed = !steps.leave.is_empty() || !steps.join.is_empty();
+        let steps = plan::steps(view, &wanted, &carried, &self.lost());
+        let gave_up = self.waiting.iter().any(|(uid, waiting)| wanted.get(uid) != Some(&waiting.wanted));
+        let changed = gave_up || !steps.leave.is_empty() || !steps.join.is_empty();
         self.leave(steps.leave).await;
         self.waiting.retain(|uid, waiting| wanted.get(uid) == Some(&waiting.wanted));
         for pod in steps.join {
             self.try_join(pod).await;
         }
-        self.sweep(state);
+        self.let_go(state).await;
         self.close_expired(Instant::now());
         if changed {
             self.publish();
@@ -215,6 +232,10 @@ impl Reconciler {
         identity.credentials()?;
         let listeners = join::prepare(&mut self.redirect, wanted, &netns, self.config.threads).await?;
         *self.reply_paths.entry(cookie).or_default() += 1;
+        let shares = Shares {
+            descriptors: self.config.descriptors.share(POD_DESCRIPTORS + LISTENERS * self.config.threads),
+            memory: self.config.memory.share(0),
+        };
         let parts = PodParts {
             name: wanted.name.clone(),
             uid: Arc::clone(&wanted.uid),
@@ -222,6 +243,7 @@ impl Reconciler {
             identity: wanted.identity.clone(),
             credentials: identity.clone(),
             netns,
+            shares,
         };
         let pod = Arc::new(LocalPod::new(parts, self.drain.child(), self.retired.0.clone()));
         (self.outputs.serve)(&pod, listeners);
@@ -243,16 +265,20 @@ impl Reconciler {
         }
         let leaving: Vec<_> =
             leaving.into_iter().filter_map(|(uid, why)| Some((self.carried.remove(&uid)?, why))).collect();
-        for (carried, _) in &leaving {
+        for (carried, _) in leaving.iter().filter(|(_, why)| *why != Leaving::Changed) {
             report(self.redirect.leave(carried.cookie));
         }
         tokio::time::sleep(SETTLE).await;
         for (carried, why) in leaving {
-            self.stop_capture(carried.cookie);
-            let Carried { wanted, pod, .. } = carried;
+            let Carried { wanted, cookie, pod } = carried;
+            if why == Leaving::Changed {
+                self.held.insert(cookie);
+            } else {
+                self.stop_capture(cookie);
+            }
             self.forget_addresses(&wanted, &pod);
             pod.drain.begin();
-            if why == Leaving::Gone {
+            if why != Leaving::Unlabelled {
                 self.closing.push((Instant::now() + self.config.grace, pod.drain.clone()));
             }
             tracing::info!(pod = %wanted.name, reason = ?why, "pod left the mesh");
@@ -273,31 +299,37 @@ impl Reconciler {
         }
     }
 
-    /// Lets go, once, of what a dead agent had enrolled and nobody wants any more. As long as a part of the state cannot be
-    /// read, a pod described there may still be wanted: it stays captured.
-    fn sweep(&mut self, state: &MeshState) {
-        if self.swept || !state.problems.is_empty() {
+    /// Carried pods whose namespace is no longer where their manifest says. The agent's own descriptors keep such a namespace
+    /// alive, so nothing else would tell.
+    fn lost(&self) -> BTreeSet<Arc<str>> {
+        let lost = self.carried.iter().filter(|(_, c)| !c.pod.netns().is_at(&c.wanted.netns));
+        lost.map(|(uid, _)| Arc::clone(uid)).collect()
+    }
+
+    /// Lets go of captured namespaces that no pod wants any more. As long as a part of the state cannot be read, a pod described
+    /// there may still be wanted: it stays captured.
+    async fn let_go(&mut self, state: &MeshState) {
+        self.held.claimed(self.carried.values().map(|c| c.cookie));
+        report(self.held.forget_dead(&mut self.redirect));
+        if !state.problems.is_empty() {
             return;
         }
-        self.swept = true;
-        let waiting = self.waiting.values().filter_map(|w| Some(Netns::open(&w.wanted.netns).ok()?.cookie()));
-        let kept: HashSet<_> = self.carried.values().map(|c| c.cookie).chain(waiting).collect();
-        let left_behind = self.redirect.enrolled().and_then(|enrolled| {
-            Ok(enrolled.into_iter().chain(self.redirect.attached_pods()?).collect::<HashSet<_>>())
-        });
-        let left_behind = match left_behind {
-            Ok(cookies) => cookies,
-            Err(error) => {
-                tracing::error!(%error, "cannot see what an earlier agent had enrolled; it stays captured");
-                return;
-            }
-        };
-        for &cookie in left_behind.difference(&kept) {
-            tracing::info!(cookie = cookie.0, "letting go of a pod that an earlier agent had enrolled");
+        for cookie in self.held.take_unwanted(&self.redirect, self.waiting.values().map(|w| &w.wanted)) {
+            tracing::info!(cookie = cookie.0, "letting go of a network namespace that no enrolled pod has any more");
             self.stop_capture(cookie);
+            self.clean(cookie, state).await;
         }
         if self.waiting.is_empty() {
             report(self.redirect.retire_predecessors());
+        }
+    }
+
+    /// Removes the reply path that a dead agent left in a pod that runs on outside the mesh.
+    async fn clean(&self, cookie: NetnsCookie, state: &MeshState) {
+        let paths = state.view.workloads().filter(|w| w.node == self.config.node).filter_map(|w| w.netns.as_deref());
+        let found = paths.filter_map(|path| Netns::open(path).ok()).find(|netns| netns.cookie() == cookie);
+        if let Some(netns) = found.filter(|_| !self.reply_paths.contains_key(&cookie)) {
+            remove_reply_path(&netns).await;
         }
     }
 
@@ -314,9 +346,7 @@ impl Reconciler {
             return;
         }
         self.reply_paths.remove(&cookie);
-        if let Err(error) = reply_path::remove(netns).await {
-            tracing::warn!(cookie = cookie.0, %error, "cannot clean a pod's network namespace");
-        }
+        remove_reply_path(netns).await;
     }
 
     fn close_expired(&mut self, now: Instant) {
@@ -330,6 +360,9 @@ impl Reconciler {
 
     /// Reads the programs' counters, and now and then forgets what connections that were never accepted left in the maps.
     fn maintain(&mut self, now: Instant) {
+        let metrics = &self.outputs.metrics;
+        metrics.descriptors.set(gauge(self.config.descriptors.used()));
+        metrics.waiting_bytes.set(gauge(self.config.memory.used()));
         match self.redirect.counters() {
             Ok(counters) => self.outputs.metrics.redirect.set(&counters.named()),
             Err(error) => report(Err(error)),
@@ -348,6 +381,12 @@ impl Reconciler {
         self.outputs.metrics.enrolled_pods.set(gauge(self.carried.len()));
         self.outputs.metrics.pending_pods.set(gauge(self.waiting.len()));
         self.outputs.status.send_replace(Arc::new(EnrolmentStatus { pods }));
+    }
+}
+
+async fn remove_reply_path(netns: &Netns) {
+    if let Err(error) = reply_path::remove(netns).await {
+        tracing::warn!(cookie = netns.cookie().0, %error, "cannot clean a pod's network namespace");
     }
 }
 

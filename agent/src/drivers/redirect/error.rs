@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::features::Missing;
 
@@ -16,6 +16,9 @@ pub enum RedirectError {
     /// The machine, or what the process may do on it, is not enough.
     #[error("this machine cannot redirect connections: {}", Listed(.0))]
     Missing(Vec<Missing>),
+    /// Another agent has the same directory of pins.
+    #[error("an agent of this node already runs on this machine (it has locked {}): end it first, or give this one another --node name", .0.display())]
+    InUse(PathBuf),
     /// The kernel refused something.
     #[error("cannot {action}: {cause}")]
     Kernel {

@@ -122,6 +122,31 @@ impl Redirect {
             .map_err(RedirectError::kernel("read the map PODS"))
     }
 
+    /// The addresses that a namespace is enrolled with; none for one that is not.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn addresses(&self, cookie: NetnsCookie) -> Result<Vec<IpAddr>, RedirectError> {
+        match self.pods.get(&cookie.0, 0) {
+            Ok(pod) => Ok([pod.address_v4(), pod.address_v6()].into_iter().flatten().map(Address::to_ip).collect()),
+            Err(MapError::KeyNotFound) => Ok(Vec::new()),
+            Err(error) => Err(RedirectError::kernel("read the map PODS")(error)),
+        }
+    }
+
+    /// Takes a namespace that no longer exists out of everything. Says whether it was so.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the pins cannot be removed.
+    pub fn forget_if_gone(&mut self, cookie: NetnsCookie) -> Result<bool, RedirectError> {
+        if pods::adopt(&mut self.programs, &self.pins, cookie)? {
+            return Ok(false);
+        }
+        self.leave(cookie)?;
+        self.detach_pod(cookie)?;
+        Ok(true)
+    }
+
     /// Serves a pod's address in a role with a listening TCP socket, in place of an earlier one. One member of a
     /// `SO_REUSEPORT` group stands for the whole group.
     ///
@@ -212,10 +237,8 @@ impl Redirect {
     /// Puts the new programs into the pods that an earlier agent attached to, and forgets those that are gone.
     fn adopt_pods(&mut self) -> Result<(), RedirectError> {
         for cookie in self.attached_pods()? {
-            if !pods::adopt(&mut self.programs, &self.pins, cookie)? {
+            if self.forget_if_gone(cookie)? {
                 tracing::debug!(netns = cookie.0, "a pod went away while no agent ran");
-                self.leave(cookie)?;
-                self.detach_pod(cookie)?;
             }
         }
         Ok(())

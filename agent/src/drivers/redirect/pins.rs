@@ -1,8 +1,11 @@
 //! Where everything is pinned.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use sotto_ebpf::abi::LAYOUT;
 
@@ -10,17 +13,24 @@ use super::error::RedirectError;
 use super::links;
 use crate::sys::netns::NetnsCookie;
 
+/// How long a lock may outlive the agent that had it: its end is not at once, and a process that it was just starting shares its
+/// descriptors for a moment.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_RETRY: Duration = Duration::from_millis(10);
+
 /// The agent's directory on bpffs.
 #[derive(Debug)]
 pub(super) struct Pins {
     base: PathBuf,
     root: PathBuf,
+    /// Ends with the process, however that ends.
+    _lock: File,
 }
 
 impl Pins {
-    /// Makes the directories that are missing.
+    /// Makes the directories that are missing, for one agent at a time.
     pub(super) fn create(base: &Path) -> Result<Self, RedirectError> {
-        let pins = Self { base: base.to_owned(), root: base.join(version_name(LAYOUT)) };
+        let pins = Self { base: base.to_owned(), root: base.join(version_name(LAYOUT)), _lock: lock(base)? };
         for directory in [pins.links(), pins.pods()] {
             fs::create_dir_all(&directory).map_err(RedirectError::path("make the directory", &directory))?;
         }
@@ -69,6 +79,32 @@ impl Pins {
 
     fn pods(&self) -> PathBuf {
         self.root.join("pods")
+    }
+}
+
+/// Locks the agent's directory: two agents with one directory would undo each other's work.
+fn lock(base: &Path) -> Result<File, RedirectError> {
+    let start = Instant::now();
+    loop {
+        fs::create_dir_all(base).map_err(RedirectError::path("make the directory", base))?;
+        let directory = match File::open(base) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened.map_err(RedirectError::path("open the directory", base))?,
+        };
+        match directory.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => {
+                thread::sleep(LOCK_RETRY);
+                continue;
+            }
+            Err(TryLockError::WouldBlock) => return Err(RedirectError::InUse(base.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(RedirectError::path("lock the directory", base)(error)),
+        }
+        // An agent that was just ending has removed what was opened here, and with it the meaning of its lock.
+        let locked = directory.metadata().map_err(RedirectError::path("examine", base))?;
+        if fs::metadata(base).is_ok_and(|there| there.ino() == locked.ino()) {
+            return Ok(directory);
+        }
     }
 }
 

@@ -32,13 +32,17 @@ pub struct ConnectRequest {
 
 /// Why a request is not HBONE.
 #[derive(Debug, PartialEq, Eq, Error)]
-pub(super) enum ConnectError {
+pub enum ConnectError {
+    /// Another method.
     #[error("the method is not CONNECT")]
     Method,
+    /// A CONNECT of RFC 8441.
     #[error("extended CONNECT is not HBONE")]
     Extended,
+    /// It does not say where to.
     #[error("the request has no authority")]
     NoAuthority,
+    /// It says so in a form that is not understood.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
 }

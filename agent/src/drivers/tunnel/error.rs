@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::runtime::budget::Exhausted;
+
 use super::refusal::Refusal;
 
 /// Why a tunnel ended, or could not be made.
@@ -43,6 +45,9 @@ pub enum StreamError {
     /// The whole tunnel ended.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
+    /// The application does not read, and there is no memory for what waits.
+    #[error("the application does not read what it is sent: {0}")]
+    Memory(Exhausted),
 }
 
 /// Why a connection could not be opened through a tunnel.

@@ -16,7 +16,7 @@ const END_HEADERS: u8 = 0x4;
 
 /// Something that was seen on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub enum Seen {
     /// The head of a DATA frame of this many bytes, padding included.
     Data(u32),
     /// The connection window grew by this many bytes.
@@ -29,7 +29,7 @@ pub(super) enum Seen {
 
 /// Follows one direction of a connection.
 #[derive(Debug)]
-pub(super) struct Scanner {
+pub struct Scanner {
     /// How much of the preface is still to come.
     preface: usize,
     head: [u8; 9],
@@ -45,22 +45,25 @@ pub(super) struct Scanner {
 
 impl Scanner {
     /// For the direction from client to server, which begins with a preface.
-    pub(super) fn of_client() -> Self {
+    #[must_use]
+    pub fn of_client() -> Self {
         Self { preface: PREFACE, ..Self::of_server() }
     }
 
     /// For the direction from server to client.
-    pub(super) fn of_server() -> Self {
+    #[must_use]
+    pub fn of_server() -> Self {
         Self { preface: 0, head: [0; 9], filled: 0, remaining: 0, tail: [0; 4], blocks: 0, in_block: false }
     }
 
     /// The number of the header block that has begun and not ended.
-    pub(super) fn open_block(&self) -> Option<u64> {
+    #[must_use]
+    pub fn open_block(&self) -> Option<u64> {
         self.in_block.then_some(self.blocks)
     }
 
-    /// Looks at the bytes that come next.
-    pub(super) fn scan(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Seen)) {
+    /// Looks at the bytes that come next and hands what matters to `seen`. How they are cut makes no difference.
+    pub fn scan(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Seen)) {
         let skipped = self.preface.min(bytes.len());
         self.preface -= skipped;
         bytes = &bytes[skipped..];

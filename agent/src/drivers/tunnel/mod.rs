@@ -13,7 +13,6 @@
 
 mod connect;
 mod error;
-mod frames;
 mod meter;
 mod refusal;
 mod settings;
@@ -21,9 +20,10 @@ mod stream;
 mod watchdog;
 
 pub mod client;
+pub mod frames;
 pub mod server;
 
-pub use connect::ConnectRequest;
+pub use connect::{ConnectError, ConnectRequest};
 pub use error::{NotProcessed, OpenError, ResetReason, StreamError, TunnelError};
 pub use refusal::{Cause, Refusal};
 pub use settings::Config;

@@ -82,19 +82,22 @@ impl Refusal {
 
     pub(super) fn from_http(status: StatusCode, headers: &HeaderMap) -> Self {
         let header = headers.get(PROXY_STATUS).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        Self { status: status.as_u16(), cause: parse_proxy_status(header) }
+        Self { status: status.as_u16(), cause: Cause::from_proxy_status(header) }
     }
 }
 
-/// The `error` of the last proxy in the list, which is the one nearest to us.
-fn parse_proxy_status(header: &str) -> Cause {
-    if header.len() > MAX_HEADER {
-        return Cause::Unknown;
+impl Cause {
+    /// Reads the `error` of the last proxy in a `Proxy-Status` header, which is the one nearest to us.
+    #[must_use]
+    pub fn from_proxy_status(header: &str) -> Self {
+        if header.len() > MAX_HEADER {
+            return Self::Unknown;
+        }
+        let nearest = header.rsplit(',').next().unwrap_or_default();
+        let error = nearest.split(';').skip(1).find_map(|parameter| parameter.trim().strip_prefix("error="));
+        let known = TOKENS.iter().find(|(_, token)| Some(*token) == error);
+        known.map_or(Self::Unknown, |(cause, _)| *cause)
     }
-    let nearest = header.rsplit(',').next().unwrap_or_default();
-    let error = nearest.split(';').skip(1).find_map(|parameter| parameter.trim().strip_prefix("error="));
-    let known = TOKENS.iter().find(|(_, token)| Some(*token) == error);
-    known.map_or(Cause::Unknown, |(cause, _)| *cause)
 }
 
 impl fmt::Display for Refusal {
@@ -119,7 +122,7 @@ mod tests {
     use super::*;
 
     fn check(header: &str, expected: Cause) {
-        assert_eq!(parse_proxy_status(header), expected, "{header:?}");
+        assert_eq!(Cause::from_proxy_status(header), expected, "{header:?}");
     }
 
     #[test]

@@ -14,11 +14,10 @@ use h2::server::SendResponse;
 use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
-use tracing::debug;
 
 use crate::model::baggage::Baggage;
 
-use super::connect::{self, ConnectRequest};
+use super::connect::{self, ConnectError, ConnectRequest};
 use super::error::{ResetReason, StreamError, TunnelError};
 use super::meter::{Meter, Metered};
 use super::refusal::{Cause, Refusal};
@@ -29,14 +28,14 @@ use super::watchdog::{Watch, watch};
 /// A request for a connection, to be answered.
 #[derive(Debug)]
 pub struct Incoming {
-    /// Where to, and on whose behalf.
-    pub request: ConnectRequest,
+    /// Where to, and on whose behalf; or why it is no request of this kind, to be told and refused with 400.
+    pub request: Result<ConnectRequest, ConnectError>,
     /// The way to answer.
     pub respond: Respond,
 }
 
 /// Serves one tunnel. Calls `handler` for each request and drives the futures that it returns, all in this one: they
-/// run concurrently, none waits for another. Requests that are not HBONE are refused with 400 and never seen.
+/// run concurrently, none waits for another.
 ///
 /// When `shutdown` is ready the peer is told (GOAWAY), requests that were already under way are still served, and the
 /// future is ready once the last handler is. To end it sooner, drop it: that breaks what is left.
@@ -152,13 +151,8 @@ where
         }
         let (head, body) = request.into_parts();
         let respond = Respond { inner: Some((response, body)), abandoned: Arc::clone(&self.abandoned.count) };
-        match ConnectRequest::from_http(&head) {
-            Ok(request) => self.running.push((self.handler)(Incoming { request, respond })),
-            Err(error) => {
-                debug!(%error, "refused a request that is not HBONE");
-                respond.reject(Refusal::BAD_REQUEST);
-            }
-        }
+        let request = ConnectRequest::from_http(&head);
+        self.running.push((self.handler)(Incoming { request, respond }));
     }
 }
 

@@ -8,6 +8,8 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 
+use crate::runtime::budget::{Permit, Share};
+
 use super::error::{ResetReason, StreamError, TunnelError};
 
 /// The most that goes into one frame, in bytes: streams take turns frame by frame.
@@ -42,6 +44,7 @@ impl Stream {
                 compact: BytesMut::new(),
                 end: None,
                 unreleased: 0,
+                account: None,
                 _lease: lease,
             },
         }
@@ -163,6 +166,8 @@ pub struct RecvHalf {
     compact: BytesMut,
     /// How the stream ended, to be told after the data before it.
     end: Option<Result<(), StreamError>>,
+    /// Pays for what is taken in.
+    account: Option<Permit>,
     /// Handed out and not yet consumed, in bytes.
     unreleased: usize,
     _lease: Option<Lease>,
@@ -189,16 +194,29 @@ impl RecvHalf {
     /// Does `work` (writing to a slow application) while it takes in what the peer sends meanwhile, as far as the
     /// window allows, small pieces copied together. Without this, pieces wait one by one in h2, which breaks the whole
     /// tunnel once too many small ones wait unread ([`Config::small_frame_budget`](super::Config::small_frame_budget)).
-    pub async fn recv_during<F: Future>(&mut self, work: F) -> F::Output {
+    ///
+    /// # Errors
+    /// [`StreamError`] when the peer reset the stream or the tunnel ended meanwhile, or when there is no memory for this stream:
+    /// an application that never reads would keep it for good.
+    pub async fn recv_during<F: Future>(&mut self, work: F) -> Result<F::Output, StreamError> {
         let mut work = pin!(work);
         poll_fn(|cx| {
-            let done = work.as_mut().poll(cx);
-            if done.is_pending() {
-                self.take_in(cx);
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
             }
-            done
+            self.take_in(cx);
+            match &self.end {
+                Some(Err(error)) => Poll::Ready(Err(error.clone())),
+                Some(Ok(())) | None => Poll::Pending,
+            }
         })
         .await
+    }
+
+    /// From now on, what [`recv_during`](Self::recv_during) takes in has to fit into `share`.
+    pub fn charge(&mut self, share: &Arc<Share>) {
+        // Nothing is asked for yet.
+        self.account = share.take(0).ok();
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
@@ -236,12 +254,23 @@ impl RecvHalf {
 
     fn next_taken_in(&mut self) -> Option<Bytes> {
         let next = self.taken_in.pop_front();
-        next.or_else(|| (!self.compact.is_empty()).then(|| self.compact.split().freeze()))
+        let next = next.or_else(|| (!self.compact.is_empty()).then(|| self.compact.split().freeze()))?;
+        if let Some(account) = &mut self.account {
+            account.shrink(next.len());
+        }
+        Some(next)
     }
 
     fn take_in(&mut self, cx: &mut Context<'_>) {
         while self.end.is_none() {
-            match self.poll_inner(cx) {
+            let taken = self.poll_inner(cx);
+            if let (Poll::Ready(Some(data)), Some(account)) = (&taken, &mut self.account)
+                && let Err(exhausted) = account.grow(data.len())
+            {
+                self.end = Some(Err(StreamError::Memory(exhausted)));
+                return;
+            }
+            match taken {
                 Poll::Ready(Some(data)) if data.len() < COMPACT_BELOW => {
                     if self.compact.len() + data.len() > COMPACT_TO {
                         self.taken_in.push_back(self.compact.split().freeze());

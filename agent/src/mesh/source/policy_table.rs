@@ -193,7 +193,6 @@ fn ten_thousand_rules_are_too_many_and_fail_closed() {
 
 #[test]
 #[ignore = "measures; run it by name with --nocapture"]
-#[expect(clippy::print_stderr, reason = "what it measures is what it is for")]
 fn cost_of_an_evaluation() {
     for (count, applying) in [(1, 1), (10_000, 1), (10_000, 100), (10_000, 10_000)] {
         let mut objects = vec![server()];

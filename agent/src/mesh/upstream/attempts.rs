@@ -19,9 +19,10 @@ pub struct Patience {
 }
 
 impl Default for Patience {
-    /// 10 s in all, as peers of this field have it; 3 s each; 5 s for an agent that restarts.
+    /// 10 s in all, as peers of this field have it; 3 s each; 8 s for an agent that restarts: agents, and ztunnel, stop to
+    /// listen when they are told to end and then give open connections 5 s, so a successor may come only after that.
     fn default() -> Self {
-        Self { overall: Duration::from_secs(10), each: Duration::from_secs(3), away: Duration::from_secs(5) }
+        Self { overall: Duration::from_secs(10), each: Duration::from_secs(3), away: Duration::from_secs(8) }
     }
 }
 
@@ -160,7 +161,7 @@ mod tests {
             }
         }
         assert_eq!(pauses[..5], [50, 100, 200, 400, 500]);
-        assert!(now - start >= Duration::from_secs(5) && tries > 10, "{tries} tries in {:?}", now - start);
+        assert!(now - start >= Duration::from_secs(8) && tries > 10, "{tries} tries in {:?}", now - start);
     }
 
     #[test]

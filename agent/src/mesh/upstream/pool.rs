@@ -21,6 +21,7 @@ use crate::drivers::tunnel::{Cause, Config as TunnelConfig, ConnectRequest, Open
 use crate::mesh::local::HBONE_PROTOCOLS;
 use crate::mesh::local::LocalPod;
 use crate::model::identity::Identity;
+use crate::runtime::budget::{Exhausted, Permit};
 use crate::runtime::tasks::LocalTasks;
 use crate::telemetry::labels::ResponseFlags;
 
@@ -84,6 +85,9 @@ pub enum TunnelError {
     /// HTTP/2 failed.
     #[error("HBONE with the destination pod failed: {0}")]
     Http2(#[source] HboneError),
+    /// The pod holds as many descriptors as it may.
+    #[error("no tunnel can be made: {0}")]
+    Limit(#[from] Exhausted),
     /// The agent is ending.
     #[error("the agent is ending")]
     Ended,
@@ -110,7 +114,7 @@ impl OpenFailure {
         match self {
             Self::Tunnel(error) => match &**error {
                 TunnelError::Dial(DialError::Refused(_)) | TunnelError::Http2(_) => Retry::Again,
-                TunnelError::Dial(DialError::Local { .. }) | TunnelError::Ended => Retry::Never,
+                TunnelError::Dial(DialError::Local { .. }) | TunnelError::Limit(_) | TunnelError::Ended => Retry::Never,
                 // The peer's agent may just be starting, ending or renewing: its socket was there, but nobody spoke for it.
                 TunnelError::Tls(HandshakeError::Connection(_) | HandshakeError::Credentials(_)) => Retry::Again,
                 TunnelError::Dial(_) | TunnelError::Tls(_) => Retry::Elsewhere,
@@ -126,7 +130,7 @@ impl OpenFailure {
     pub fn flags(&self) -> ResponseFlags {
         match self {
             Self::Tunnel(error) => match &**error {
-                TunnelError::Dial(_) | TunnelError::Ended => ResponseFlags::Connect,
+                TunnelError::Dial(_) | TunnelError::Limit(_) | TunnelError::Ended => ResponseFlags::Connect,
                 TunnelError::Tls(_) => ResponseFlags::TlsFailure,
                 TunnelError::Http2(_) => ResponseFlags::H2HandshakeFailure,
             },
@@ -224,12 +228,17 @@ impl Pool {
     }
 
     async fn make(&self, key: &Key) -> Result<(Client, impl Future<Output = ()> + use<>), TunnelError> {
+        let permit: Permit = self.pod.shares.descriptors.take(1)?;
         let Config { sockets, tunnel, handshake_limit, dial_limit, .. } = &self.config;
         let socket = dial::connect(&self.pod, sockets, key.address, *dial_limit).await.map_err(TunnelError::Dial)?;
         let config = client_config(&self.pod.credentials, [key.identity.clone()].into(), HBONE_PROTOCOLS);
         let session = handshake::connect(socket, &config, *handshake_limit).await.map_err(TunnelError::Tls)?;
         let (client, connection) = client::handshake(session.stream, tunnel).await.map_err(TunnelError::Http2)?;
-        Ok((client, async move { drop(connection.await) }))
+        let held = async move {
+            let _permit = permit;
+            drop(connection.await);
+        };
+        Ok((client, held))
     }
 
     /// Runs a tunnel until it ends; ends it when it is idle or its pod leaves.

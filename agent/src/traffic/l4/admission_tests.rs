@@ -43,10 +43,13 @@ fn deny(namespace: &str) -> Option<Value> {
     Some(json!({"action": "DENY", "rules": [{"from": [{"source": {"namespaces": [namespace]}}]}]}))
 }
 
-fn admit(table: &Rc<Admissions>, pod: &str, from: &str) -> Result<Admission, Verdict> {
+fn request(from: &str) -> Request {
     let identity = Identity::new(TrustDomain::default(), from, "web").unwrap();
-    let request = Request::new(Some(identity), [10, 0, 0, 9].into(), ([10, 0, 0, 1], 80).into());
-    table.admit(&ObjectName::new("demo", pod), request)
+    Request::new(Some(identity), [10, 0, 0, 9].into(), ([10, 0, 0, 1], 80).into())
+}
+
+fn admit(table: &Rc<Admissions>, pod: &str, from: &str) -> Result<Admission, Verdict> {
+    table.admit(&ObjectName::new("demo", pod), request(from))
 }
 
 fn revoked(admission: &mut Admission) -> Option<Reason> {

@@ -1,5 +1,7 @@
 //! Tunnels to an enrolled pod: each of their streams is one connection to the application.
 
+use std::cell::Cell;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -22,8 +24,12 @@ use crate::model::policy::rule::Request;
 use crate::model::view::MeshView;
 use crate::runtime::rate::RateLimit;
 use crate::telemetry::labels::{Reporter, ResponseFlags, SecurityPolicy};
+use crate::telemetry::metrics::Refused;
 
 static BAD_PEERS: RateLimit = RateLimit::new(10, Duration::from_secs(10));
+
+/// Peers close their idle tunnels themselves, after five minutes in this field. One that does not would hold its place for good.
+const UNUSED_TUNNEL: Duration = Duration::from_secs(900);
 
 /// Who speaks through a tunnel.
 #[derive(Clone, Debug)]
@@ -34,8 +40,8 @@ struct Peer {
 
 /// Serves one tunnel from its TLS handshake to its last stream.
 pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
-    let Accepted { socket, peer: address, at } = accepted;
-    let Established { stream, peer: identity, .. } = match authenticate(&shard, socket).await {
+    let Accepted { socket, peer: address, at, permit: _permit } = accepted;
+    let Established { stream, peer: identity, .. } = match authenticate(&shard, address, socket).await {
         Ok(established) => established,
         Err(error) => {
             log_bad_peer(&shard, address, &error);
@@ -45,17 +51,55 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
             return;
         }
     };
+    let Some(_tunnel) = shard.peers.begin_tunnel(address.ip()) else {
+        shard.refused(address, Refused::TunnelsPerPeer, &"the peer has too many tunnels to this pod");
+        return;
+    };
     let peer = Peer { address, identity };
-    let serve_stream = |incoming| serve_connection(&shard, &peer, incoming);
+    let live = Cell::new(0);
+    let serve_stream = |incoming| serve_request(&shard, &peer, &live, incoming);
     let drain = shard.pod.drain.clone();
-    if let Err(error) = server::serve(stream, &shard.context.tunnel, drain.begun(), serve_stream).await {
+    let wind_up = async {
+        tokio::select! {
+            () = drain.begun() => {}
+            () = unused(&live) => {}
+        }
+    };
+    if let Err(error) = server::serve(stream, &shard.context.tunnel, wind_up, serve_stream).await {
         log_bad_peer(&shard, address, &error);
     }
 }
 
-async fn authenticate(shard: &PodShard, socket: TcpStream) -> Result<Established<TcpStream>, HandshakeError> {
+async fn authenticate(
+    shard: &PodShard,
+    peer: SocketAddr,
+    socket: TcpStream,
+) -> Result<Established<TcpStream>, HandshakeError> {
+    let (place, displaced) = shard.peers.begin_handshake(peer.ip());
+    if let Some(limit) = displaced {
+        shard.refused(peer, limit, &"too many handshakes are under way; the oldest was broken off for this one");
+    }
     dial::tune(&socket).map_err(HandshakeError::Connection)?;
-    handshake::accept(socket, &shard.pod.server, shard.context.handshake_limit).await
+    tokio::select! {
+        done = handshake::accept(socket, &shard.pod.server, shard.context.handshake_limit) => done,
+        () = place.evicted.cancelled() => Err(HandshakeError::Connection(io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// Completes when a tunnel has had no stream for [`UNUSED_TUNNEL`], looked at every quarter of it.
+async fn unused(live: &Cell<usize>) {
+    let mut quarters = 0;
+    while quarters < 4 {
+        tokio::time::sleep(UNUSED_TUNNEL / 4).await;
+        quarters = if live.get() == 0 { quarters + 1 } else { 0 };
+    }
+}
+
+/// Serves one request, and counts it while it lasts.
+async fn serve_request(shard: &PodShard, peer: &Peer, live: &Cell<usize>, incoming: Incoming) {
+    live.set(live.get() + 1);
+    serve_connection(shard, peer, incoming).await;
+    live.set(live.get() - 1);
 }
 
 fn log_bad_peer(shard: &PodShard, peer: SocketAddr, error: &dyn std::fmt::Display) {
@@ -69,6 +113,17 @@ async fn serve_connection(shard: &PodShard, peer: &Peer, incoming: Incoming) {
     let at = Instant::now();
     let Incoming { request, mut respond } = incoming;
     let context = &shard.context;
+    let request = match request {
+        Ok(request) => request,
+        Err(problem) => {
+            shard.refused(peer.address, Refused::NotHbone, &problem);
+            return respond.reject(Refusal::BAD_REQUEST);
+        }
+    };
+    let Ok(_permit) = shard.descriptor(peer.address) else {
+        respond.reject(Refusal::unavailable(Cause::LimitReached));
+        return;
+    };
     let view = context.view();
     let mut connection = describe(shard, &view, peer, &request);
     let target = match own_address(&shard.pod.ips, &request) {
@@ -118,10 +173,13 @@ async fn carry(
     let context = &shard.context;
     let baggage = connection.destination_workload.as_deref().map(|w| Baggage::of(w, &context.cluster));
     match respond.accept(baggage.as_ref()) {
-        Ok(stream) => {
+        Ok(mut stream) => {
+            stream.recv.charge(&shard.pod.shares.memory);
+            let peer = connection.source;
             let record = connection.opened(context, at);
             let traffic = Traffic::default();
             let result = relay::from_tunnel(stream, server, &traffic, admission.revoked()).await;
+            shard.note_end(peer, result.as_ref().err());
             record.closed(&traffic, &result);
         }
         Err(error) => {

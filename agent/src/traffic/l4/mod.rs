@@ -10,6 +10,7 @@ pub mod admission;
 pub mod context;
 pub mod inbound;
 pub mod outbound;
+pub mod peers;
 pub mod plaintext;
 pub mod record;
 pub mod relay;

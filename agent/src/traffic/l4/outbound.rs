@@ -28,16 +28,15 @@ static STRAYS: RateLimit = RateLimit::new(5, Duration::from_secs(10));
 
 /// Carries one captured connection to where its application wanted to go.
 pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
-    let Accepted { socket: client, peer, at } = accepted;
-    let Some(original) = original_destination(&shard, peer) else {
-        relay::reset_on_close(&client);
-        return;
-    };
+    let Accepted { socket: client, peer, at, permit: _permit } = accepted;
+    relay::reset_on_close(&client);
+    let Some(original) = original_destination(&shard, peer) else { return };
     let mut connection = Connection::between(Reporter::Source, peer, original);
     connection.source_workload = shard.context.view().workload(&shard.pod.name).cloned();
     connection.source_identity = Some(shard.pod.identity.clone());
     let reached = match dial::tune(&client) {
-        Ok(()) => reach(&shard, original, peer, &mut connection).await,
+        // Boxed: what it takes to reach a server is many times what it takes to relay, and is needed for a moment only.
+        Ok(()) => Box::pin(reach(&shard, original, peer, &mut connection)).await,
         Err(source) => Err(Failure::Dial(DialError::Local { address: peer, source })),
     };
     match reached {
@@ -45,13 +44,13 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
             let arrived = upstream.admission().map(|admission| connection.arrived(admission.verdict.clone()));
             let records = [Some(connection), arrived].map(|c| c.map(|c| c.opened(&shard.context, at)));
             let traffic = Traffic::default();
-            let result = upstream.relay(client, &traffic).await;
+            let result = upstream.relay(&shard, client, &traffic).await;
+            shard.note_end(peer, result.as_ref().err());
             for record in records.into_iter().flatten() {
                 record.closed(&traffic, &result);
             }
         }
         Err(failure) => {
-            relay::reset_on_close(&client);
             if let Failure::Denied(verdict) = &failure {
                 connection.arrived(verdict.clone()).denied(&shard.context, at, verdict.clone());
             }
@@ -90,11 +89,14 @@ impl Upstream {
         }
     }
 
-    async fn relay(self, client: TcpStream, traffic: &Traffic) -> Result<(), RelayError> {
+    async fn relay(self, shard: &PodShard, client: TcpStream, traffic: &Traffic) -> Result<(), RelayError> {
         match self {
             Self::Plain(server) => relay::sockets(client, server, traffic, std::future::pending()).await,
             Self::SameNode(server, mut admission) => relay::sockets(client, server, traffic, admission.revoked()).await,
-            Self::Tunnel(stream) => relay::to_tunnel(client, stream, traffic).await,
+            Self::Tunnel(mut stream) => {
+                stream.recv.charge(&shard.pod.shares.memory);
+                relay::to_tunnel(client, stream, traffic).await
+            }
         }
     }
 }

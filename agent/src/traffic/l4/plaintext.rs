@@ -12,13 +12,13 @@ use crate::telemetry::labels::{Reporter, ResponseFlags};
 
 /// Carries one plaintext connection to the application that it was meant for, from the client's own address.
 pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
-    let Accepted { socket: client, peer, at } = accepted;
+    let Accepted { socket: client, peer, at, permit: _permit } = accepted;
     let context = &shard.context;
     // The redirection chose the listener; the socket still has the address that the client asked for.
     let Ok(target) = client.local_addr().map(canonical) else { return };
+    relay::reset_on_close(&client);
     if !matches!(dial::is_own_delivery(&client), Ok(false)) {
         // Taken for plain text because the kernel had no room to note whose it is. Delivering it again would go in circles.
-        relay::reset_on_close(&client);
         return;
     }
     let mut connection = Connection::between(Reporter::Destination, peer, target);
@@ -28,7 +28,6 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     let mut admission = match shard.admissions.admit(&shard.pod.name, Request::new(None, peer.ip(), target)) {
         Ok(admission) => admission,
         Err(verdict) => {
-            relay::reset_on_close(&client);
             connection.denied(context, at, verdict);
             return;
         }
@@ -49,9 +48,6 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
             let result = relay::sockets(client, server, &traffic, admission.revoked()).await;
             record.closed(&traffic, &result);
         }
-        Err(error) => {
-            relay::reset_on_close(&client);
-            connection.failed(context, at, ResponseFlags::Connect, &error);
-        }
+        Err(error) => connection.failed(context, at, ResponseFlags::Connect, &error),
     }
 }

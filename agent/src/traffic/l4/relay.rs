@@ -62,6 +62,7 @@ pub async fn sockets(
     traffic: &Traffic,
     revoked: impl Future<Output = Verdict>,
 ) -> Result<(), RelayError> {
+    [&client, &server].into_iter().for_each(reset_on_close);
     let result = {
         let up = pump(&client, &server, &traffic.from_client);
         let down = pump(&server, &client, &traffic.from_server);
@@ -91,7 +92,8 @@ pub async fn from_tunnel(
     socket_and_stream(server, stream, [&traffic.from_server, &traffic.from_client], revoked).await
 }
 
-/// Makes closing the socket a reset, for a peer that has to learn that something went wrong.
+/// Makes closing the socket a reset, for a peer that has to learn that something went wrong. While a connection is under way
+/// this is what any end of the agent itself means: a drain's deadline, a crash. Half an answer must not look like a whole one.
 pub fn reset_on_close(socket: &TcpStream) {
     // A socket that is closed already needs no reset.
     let _closed = SockRef::from(socket).set_linger(Some(Duration::ZERO));
@@ -103,6 +105,7 @@ async fn socket_and_stream(
     [from_socket, from_stream]: [&Cell<u64>; 2],
     revoked: impl Future<Output = Verdict>,
 ) -> Result<(), RelayError> {
+    reset_on_close(&socket);
     let (mut sender, mut receiver) = stream.split();
     let result = {
         let up = into_stream(&socket, &mut sender, from_socket);
@@ -117,8 +120,9 @@ async fn socket_and_stream(
 }
 
 fn finish(result: Result<(), RelayError>, sockets: [Option<&TcpStream>; 2]) -> Result<(), RelayError> {
-    if result.is_err() {
-        sockets.into_iter().flatten().for_each(reset_on_close);
+    if result.is_ok() {
+        // A socket that is closed already needs nothing more.
+        sockets.into_iter().flatten().for_each(|socket| drop(SockRef::from(socket).set_linger(None)));
     }
     result
 }
@@ -160,10 +164,7 @@ async fn unless_reset(
     let Some(ended) = ended else { return rest.await };
     match select(rest, std::pin::pin!(ended.ready(Interest::ERROR))).await {
         Either::Left((result, _)) => result,
-        Either::Right((_, _)) => Err(SockRef::from(ended)
-            .take_error()?
-            .unwrap_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset))
-            .into()),
+        Either::Right((_, _)) => Err(reset_of(ended)?.into()),
     }
 }
 
@@ -178,7 +179,7 @@ async fn pump(from: &TcpStream, to: &TcpStream, count: &Cell<u64>) -> Result<(),
                 turn.spend(length).await;
             }
             Moved::Part(length, rest) => {
-                write_all(to, &rest).await?;
+                unless_source_reset(write_all(to, &rest), from).await??;
                 count.set(count.get() + length as u64);
                 turn.spend(length).await;
             }
@@ -186,6 +187,19 @@ async fn pump(from: &TcpStream, to: &TcpStream, count: &Cell<u64>) -> Result<(),
     }
     close_write(to)?;
     Ok(())
+}
+
+/// Does `work`, unless `source` is reset meanwhile: what it sent before is not waited for, since a destination that does not read
+/// would keep the connection for good.
+async fn unless_source_reset<T>(work: impl Future<Output = T>, source: &TcpStream) -> io::Result<T> {
+    match select(std::pin::pin!(work), std::pin::pin!(source.ready(Interest::ERROR))).await {
+        Either::Left((done, _)) => Ok(done),
+        Either::Right((_, _)) => Err(reset_of(source)?),
+    }
+}
+
+fn reset_of(socket: &TcpStream) -> io::Result<io::Error> {
+    Ok(SockRef::from(socket).take_error()?.unwrap_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset)))
 }
 
 enum Moved {
@@ -245,7 +259,8 @@ async fn into_stream(from: &TcpStream, to: &mut SendHalf, count: &Cell<u64>) -> 
             Ok(0) => break,
             Ok(length) => {
                 size = if length >= size { (size * 2).min(LARGEST_READ) } else { size };
-                to.send(&mut buffer.split().freeze()).await?;
+                let mut bytes = buffer.split().freeze();
+                unless_source_reset(to.send(&mut bytes), from).await??;
                 count.set(count.get() + length as u64);
                 turn.spend(length).await;
             }
@@ -272,7 +287,7 @@ async fn from_stream_into(from: &mut RecvHalf, to: &TcpStream, count: &Cell<u64>
     let mut turn = Turn::default();
     while let Some(bytes) = from.recv().await {
         let bytes = bytes?;
-        from.recv_during(write_all(to, &bytes)).await?;
+        from.recv_during(write_all(to, &bytes)).await??;
         from.consumed(bytes.len());
         count.set(count.get() + bytes.len() as u64);
         turn.spend(bytes.len()).await;

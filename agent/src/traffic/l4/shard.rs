@@ -11,12 +11,16 @@ use tokio::sync::mpsc;
 
 use super::admission::Admissions;
 use super::context::Context;
-use super::{inbound, outbound, plaintext};
+use super::peers::{Limits, Peers};
+use super::{inbound, outbound, plaintext, relay};
+use crate::drivers::tunnel::StreamError;
 use crate::mesh::local::{Listeners, LocalPod};
 use crate::mesh::upstream::pool::Pool;
 use crate::model::address::canonical;
+use crate::runtime::budget::{Exhausted, Permit};
 use crate::runtime::rate::RateLimit;
 use crate::runtime::tasks::LocalTasks;
+use crate::telemetry::metrics::Refused;
 
 /// A pod whose connections a thread is to carry from now on, until the pod's drain begins.
 #[derive(Debug)]
@@ -35,16 +39,55 @@ pub struct PodShard {
     pub pod: Arc<LocalPod>,
     /// The pod's tunnels to others.
     pub pool: Rc<Pool>,
+    /// Who speaks to the pod's HBONE port.
+    pub peers: Peers,
     /// The thread's tasks.
     pub tasks: LocalTasks,
     /// The thread's connections into pods of this node, whichever pod they come from.
     pub admissions: Rc<Admissions>,
 }
 
+/// What a connection holds that the pod made, or that came in plain text: two sockets. Both are asked for when it is accepted, so
+/// that nothing is accepted that cannot be carried.
+const TWO_SOCKETS: usize = 2;
+
+/// What a tunnel holds; each of its streams asks for its own.
+const ONE_SOCKET: usize = 1;
+
+/// What the state of a connection may weigh, in bytes, whether it is used or idle: what is large and rarely needed gets a box.
+const LARGEST_CONNECTION: usize = 12 * 1024;
+
 /// Out of descriptors or memory, accepting again at once would spin.
 const PAUSE_AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
 
 static ACCEPT_ERRORS: RateLimit = RateLimit::new(5, Duration::from_secs(10));
+static REFUSED: RateLimit = RateLimit::new(5, Duration::from_secs(10));
+
+impl PodShard {
+    /// Counts and tells that something of a peer was refused to stay within a limit.
+    pub fn refused(&self, peer: SocketAddr, what: Refused, why: &dyn std::fmt::Display) {
+        self.context.metrics.refused.count(what);
+        if let Some(suppressed) = REFUSED.allow(Instant::now()) {
+            tracing::warn!(pod = %self.pod.name, %peer, suppressed, limit = ?what, reason = %why, "refused to stay within a limit");
+        }
+    }
+
+    /// A descriptor for a connection to the application, or the refusal of `peer`.
+    ///
+    /// # Errors
+    /// [`Exhausted`], counted and told.
+    pub fn descriptor(&self, peer: SocketAddr) -> Result<Permit, Exhausted> {
+        let permit = self.pod.shares.descriptors.take(ONE_SOCKET);
+        permit.inspect_err(|exhausted| self.refused(peer, Refused::Descriptors, exhausted))
+    }
+
+    /// Counts a connection that was broken off because its application does not read and there was no memory for it.
+    pub fn note_end(&self, peer: SocketAddr, error: Option<&relay::RelayError>) {
+        if let Some(relay::RelayError::Stream(error @ StreamError::Memory(_))) = error {
+            self.refused(peer, Refused::Memory, error);
+        }
+    }
+}
 
 /// Runs one thread's share of the data plane until the commands end and the last connection has.
 pub async fn run(context: Arc<Context>, commands: mpsc::UnboundedReceiver<Serve>) {
@@ -56,11 +99,15 @@ pub async fn run(context: Arc<Context>, commands: mpsc::UnboundedReceiver<Serve>
 }
 
 async fn serve_pods(context: Arc<Context>, mut commands: mpsc::UnboundedReceiver<Serve>, admissions: Rc<Admissions>) {
-    let tasks = LocalTasks::new();
+    let alive = context.metrics.tasks.clone();
+    let tasks = LocalTasks::new(move |change| {
+        alive.inc_by(change);
+    });
     while let Some(Serve { pod, listeners }) = commands.recv().await {
         let pool = Pool::new(Arc::clone(&pod), context.pool.clone(), tasks.clone());
+        let peers = Peers::new(Limits::default());
         let (context, admissions) = (Arc::clone(&context), Rc::clone(&admissions));
-        let shard = Rc::new(PodShard { context, pod, pool, tasks: tasks.clone(), admissions });
+        let shard = Rc::new(PodShard { context, pod, pool, peers, tasks: tasks.clone(), admissions });
         if let Err(error) = serve(&shard, listeners) {
             tracing::error!(pod = %shard.pod.name, %error, "cannot serve a pod on this thread");
         }
@@ -73,9 +120,9 @@ fn serve(shard: &Rc<PodShard>, listeners: Listeners) -> io::Result<()> {
     let outbound = TcpListener::from_std(outbound)?;
     let plaintext = TcpListener::from_std(plaintext)?;
     let hbone = TcpListener::from_std(hbone)?;
-    shard.tasks.spawn(accept_loop(Rc::clone(shard), outbound, outbound::handle));
-    shard.tasks.spawn(accept_loop(Rc::clone(shard), plaintext, plaintext::handle));
-    shard.tasks.spawn(accept_loop(Rc::clone(shard), hbone, inbound::handle));
+    shard.tasks.spawn(accept_loop(Rc::clone(shard), outbound, TWO_SOCKETS, outbound::handle));
+    shard.tasks.spawn(accept_loop(Rc::clone(shard), plaintext, TWO_SOCKETS, plaintext::handle));
+    shard.tasks.spawn(accept_loop(Rc::clone(shard), hbone, ONE_SOCKET, inbound::handle));
     Ok(())
 }
 
@@ -88,11 +135,14 @@ pub struct Accepted {
     pub peer: SocketAddr,
     /// When.
     pub at: Instant,
+    /// What it may hold.
+    pub permit: Permit,
 }
 
 async fn accept_loop<F>(
     shard: Rc<PodShard>,
     listener: TcpListener,
+    descriptors: usize,
     handle: impl Fn(Rc<PodShard>, Accepted) -> F + Copy + 'static,
 ) where
     F: Future<Output = ()> + 'static,
@@ -102,7 +152,17 @@ async fn accept_loop<F>(
         tokio::select! {
             biased;
             accepted = listener.accept() => match accepted {
-                Ok((socket, peer)) => start(&shard, socket, peer, handle),
+                Ok((socket, peer)) => {
+                    match shard.pod.shares.descriptors.take(descriptors) {
+                        Ok(permit) => start(&shard, Accepted { socket, peer: canonical(peer), at: Instant::now(), permit }, handle),
+                        Err(exhausted) => {
+                            shard.refused(canonical(peer), Refused::Descriptors, &exhausted);
+                            relay::reset_on_close(&socket);
+                        }
+                    }
+                    // One new connection per turn: a flood of them leaves the thread to those that are there, and to other pods.
+                    tokio::task::yield_now().await;
+                }
                 Err(error) => {
                     log_accept_error(&shard.pod, &error);
                     tokio::time::sleep(PAUSE_AFTER_ACCEPT_ERROR).await;
@@ -114,16 +174,15 @@ async fn accept_loop<F>(
     }
 }
 
-fn start<F>(
-    shard: &Rc<PodShard>,
-    socket: TcpStream,
-    peer: SocketAddr,
-    handle: impl Fn(Rc<PodShard>, Accepted) -> F + 'static,
-) where
+fn start<F>(shard: &Rc<PodShard>, accepted: Accepted, handle: impl Fn(Rc<PodShard>, Accepted) -> F + 'static)
+where
     F: Future<Output = ()> + 'static,
 {
     let drain = shard.pod.drain.clone();
-    let connection = handle(Rc::clone(shard), Accepted { socket, peer: canonical(peer), at: Instant::now() });
+    // Boxed: a future that is moved into another is kept twice in it, once as what came in and once as what is awaited.
+    let connection = Box::pin(handle(Rc::clone(shard), accepted));
+    let size = size_of_val(&*connection);
+    debug_assert!(size <= LARGEST_CONNECTION, "a connection's future has {size} bytes");
     shard.tasks.spawn(async move {
         tokio::select! {
             () = connection => {}

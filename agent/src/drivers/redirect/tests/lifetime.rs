@@ -10,7 +10,7 @@ use std::thread;
 
 use aya::programs::links::{FdLink, PinnedLink};
 
-use super::super::{PodAddresses, Role, pods};
+use super::super::{PodAddresses, Redirect, Role, pods};
 use super::lab::{Lab, NOWHERE, OUTSIDE_V4, POD_V4, POD_V6, accept, address, addresses, eventually, waiting};
 
 #[test]
@@ -166,6 +166,18 @@ fn agents_of_two_nodes_do_not_meet() {
     first.release().unwrap();
     let _client = two.pod.connect(destination).unwrap();
     agents[1].accept(destination);
+}
+
+#[test]
+fn a_second_agent_of_the_same_node_is_refused() {
+    let Some(lab) = Lab::new() else { return };
+    let redirect = lab.load_and_enrol();
+    let links = links(&lab.config.pin_dir);
+    let error = Redirect::load(&lab.config).unwrap_err().to_string();
+    assert!(error.contains("already runs") && error.contains(lab.config.pin_dir.to_str().unwrap()), "{error}");
+    assert_eq!(self::links(&lab.config.pin_dir), links, "the first one's work is untouched");
+    drop(redirect);
+    lab.load();
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn to(app: App) -> ConnectRequest {
 /// The application's side of the relay.
 async fn application(incoming: Incoming) {
     let Incoming { request, mut respond } = incoming;
+    let Ok(request) = request else { return respond.reject(Refusal::BAD_REQUEST) };
     let port = request.authority.port();
     let is = |app: App| port == app as u16;
     if is(App::Deny) {

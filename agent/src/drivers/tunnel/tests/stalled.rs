@@ -141,7 +141,7 @@ async fn many_small_pieces_may_wait() {
         async move {
             let mut stream = incoming.respond.accept(None).unwrap();
             let slow_write = async move { released.wait_for(|done| *done).await.map(drop) };
-            stream.recv.recv_during(slow_write).await.unwrap();
+            stream.recv.recv_during(slow_write).await.unwrap().unwrap();
             let all = read_all(&mut stream).await.unwrap();
             assert!(all.iter().enumerate().all(|(n, byte)| *byte == n as u8));
             stream.send.send(&mut all.len().to_be_bytes().to_vec().into()).await.unwrap();

@@ -191,7 +191,9 @@ impl Decoder<'_> {
     }
 
     fn fault(&mut self, object: Option<ObjectRef>, field: &FieldPath, message: String) {
-        let line = locate::line(self.document.text, field);
+        // Each line takes a pass over the text; problems that will not be listed need none.
+        let listed = self.decoded.problems.len() < MAX_PROBLEMS;
+        let line = if listed { locate::line(self.document.text, field) } else { None };
         self.report(object, TextError { line, field: field.clone(), message });
     }
 

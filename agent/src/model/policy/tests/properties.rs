@@ -151,9 +151,9 @@ fn split(rule: &Rule) -> Vec<Rule> {
 
 /// Istio's words in plain booleans: what is not seen holds where that denies, and does not where that allows.
 fn reference(policies: &[AuthorizationPolicy], request: &Request) -> bool {
-    let holds = |matcher: &Matcher, action: Action| match matcher.attribute {
-        Attribute::Unseen(_) => action == Action::Deny,
-        _ => matcher.truth(request) == Truth::Yes,
+    let holds = |matcher: &Matcher, action: Action| {
+        let unseen = matches!(matcher.attribute, Attribute::Unseen(_));
+        if unseen { action == Action::Deny } else { matcher.truth(request) == Truth::Yes }
     };
     let matches = |rule: &Rule, action: Action| {
         let one = |list: &[Vec<Matcher>]| {

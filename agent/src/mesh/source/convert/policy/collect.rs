@@ -1,5 +1,7 @@
 //! All policies of the mesh, with what is to be said of them.
 
+use std::sync::Arc;
+
 use crate::mesh::source::convert::mesh::{Objects, Rules};
 use crate::mesh::source::field::FieldPath;
 use crate::mesh::source::objects::kind::{Kind, ObjectRef};
@@ -29,7 +31,7 @@ pub(in crate::mesh::source::convert) fn policies(
         authorization.extend(take(authorization::read(object), Kind::AuthorizationPolicy, &object.metadata, problems));
     }
     problems.extend(without_effect(&peers, &rules.root_namespace));
-    Policies::new(rules.root_namespace.clone(), peers, authorization)
+    Policies::new(Arc::clone(&rules.root_namespace), peers, authorization)
 }
 
 fn take<P>(reading: Reading<P>, kind: Kind, metadata: &ObjectMeta, problems: &mut Vec<Problem>) -> Option<P> {

@@ -65,17 +65,13 @@ impl<'a> Fields<'a> {
 
     /// A field that holds a list; none if it is not set.
     pub(super) fn list(&self, key: &str, faults: &mut Vec<Fault>) -> Option<&'a [Value]> {
-        match self.value(key)? {
-            Value::Array(list) if list.len() <= MAX_LIST => Some(list),
-            Value::Array(list) => {
-                faults.push(Fault::new(self.path(key), format!("has {} entries; at most {MAX_LIST}", list.len())));
-                Some(&[])
-            }
-            _ => {
-                faults.push(Fault::new(self.path(key), "expected a list"));
-                Some(&[])
-            }
-        }
+        let message = match self.value(key)?.as_array() {
+            Some(list) if list.len() <= MAX_LIST => return Some(list),
+            Some(list) => format!("has {} entries; at most {MAX_LIST}", list.len()),
+            None => "expected a list".to_owned(),
+        };
+        faults.push(Fault::new(self.path(key), message));
+        Some(&[])
     }
 
     /// A field that holds a list of texts, each read by `read`. None if it is not set or has no entry, as in Istio.
@@ -91,7 +87,7 @@ impl<'a> Fields<'a> {
             let result = match value {
                 Value::String(text) => read(text).map_err(|why| format!("{:?} {why}", shorten(text))),
                 Value::Number(number) => Err(format!("expected a text: write \"{number}\"")),
-                _ => Err("expected a text".to_owned()),
+                Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => Err("expected a text".to_owned()),
             };
             match result {
                 Ok(read) => read_all.push(read),

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
 
 use super::fixture::{Fixture, pod};
 use super::text::decoded;
@@ -60,6 +61,17 @@ fn a_list_with_many_bad_items_is_given_up() {
     let last = decoded.problems.last().unwrap().to_string();
     assert_eq!(last, "f.yaml:3: items: more than 10 bad items: nothing of this List is read");
     assert_eq!((decoded.objects.len(), decoded.problems.len()), (0, 12));
+}
+
+#[test]
+fn the_time_for_faults_does_not_grow_with_their_square() {
+    let item = "- {apiVersion: v1, kind: Pod, metadata: {name: A}}\n";
+    let started = Instant::now();
+    let decoded = decoded(&format!("apiVersion: v1\nkind: List\nitems:\n{}", item.repeat(20_000)));
+    assert_eq!(decoded.problems.len(), 101);
+    assert_eq!(decoded.problems[99].line, Some(103));
+    // One pass over the text for each fault would take most of an hour.
+    assert!(started.elapsed() < Duration::from_secs(100), "{:?}", started.elapsed());
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::manifests::file_name;
-use crate::mesh::Shared;
+use super::directory::file_name;
+use crate::mesh::{Mesh, Shared};
 use crate::pod::DEFAULT_NAMESPACE;
 
 /// A policy that is about to be.
@@ -23,8 +23,20 @@ pub struct Policy {
     object: Value,
 }
 
+impl Mesh {
+    /// Begins an AuthorizationPolicy.
+    pub fn authorization_policy(&self, name: &str) -> PolicyBuilder {
+        PolicyBuilder::new(&self.shared, "AuthorizationPolicy", name)
+    }
+
+    /// Begins a PeerAuthentication.
+    pub fn peer_authentication(&self, name: &str) -> PolicyBuilder {
+        PolicyBuilder::new(&self.shared, "PeerAuthentication", name)
+    }
+}
+
 impl PolicyBuilder {
-    pub(crate) fn new(shared: &Arc<Shared>, kind: &str, name: &str) -> Self {
+    fn new(shared: &Arc<Shared>, kind: &str, name: &str) -> Self {
         let object = json!({
             "apiVersion": "security.istio.io/v1", "kind": kind,
             "metadata": {"name": name, "namespace": DEFAULT_NAMESPACE}, "spec": {},

@@ -220,7 +220,7 @@ fn a_change_of_policy_closes_the_connections_that_it_forbids_and_no_other() {
     let Some(pair) = Pair::enrolled("a_change_of_policy_closes_the_connections_that_it_forbids_and_no_other") else {
         return;
     };
-    let count = std::env::var("SOTTO_TEST_CONNECTIONS").ok().and_then(|count| count.parse().ok()).unwrap_or(20);
+    let count = std::env::var_os("SOTTO_TEST_CONNECTIONS").and_then(|count| count.to_str()?.parse().ok()).unwrap_or(20);
     let other = pair.a.pod("other").start();
     let stranger = pair.a.pod("stranger").namespace("elsewhere").start();
     pair.mesh.wait_enrolled(&[&other]);

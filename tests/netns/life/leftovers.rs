@@ -1,33 +1,8 @@
 //! What the agent changes in a pod goes when the pod leaves, and when the agent does.
 
-use harness::{Marker, Pod};
+use harness::Marker;
 
-use crate::fixture::Pair;
-
-/// Everything in a pod's namespace that redirection could have touched.
-fn network_state(pod: &Pod) -> String {
-    let netns = pod.netns();
-    let mut state = vec![
-        netns.output("ip", &["-4", "rule"]),
-        netns.output("ip", &["-6", "rule"]),
-        netns.output("ip", &["-4", "route", "show", "table", "all"]),
-        netns.output("ip", &["-6", "route", "show", "table", "all"]),
-        netns.output("tc", &["qdisc", "show", "dev", "lo"]),
-        netns.output("tc", &["filter", "show", "dev", "lo", "ingress"]),
-        netns.output("ip", &["-details", "link", "show", "dev", "lo"]),
-    ];
-    let sysctls = [
-        "net/ipv4/tcp_fwmark_accept",
-        "net/ipv4/fwmark_reflect",
-        "net/ipv6/fwmark_reflect",
-        "net/ipv4/conf/lo/route_localnet",
-        "net/ipv4/conf/all/rp_filter",
-        "net/ipv4/conf/lo/rp_filter",
-        "net/ipv4/conf/lo/accept_local",
-    ];
-    state.extend(sysctls.map(|key| format!("{key} = {}\n", netns.read_sysctl(key))));
-    state.join("\n")
-}
+use crate::fixture::{Pair, network_state};
 
 #[test]
 fn a_pod_that_leaves_is_as_it_was() {

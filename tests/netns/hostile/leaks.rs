@@ -1,0 +1,104 @@
+//! Nothing is left of what has ended: descriptors, tasks, map entries and memory are back where they were.
+
+use std::net::{SocketAddr, TcpStream};
+
+use harness::{DEADLINE, Site};
+
+use super::usage::{Usage, crowd, raise_own_limit, reset_when_dropped, serve_idle};
+use crate::fixture::{Pair, scaled};
+
+/// What the allocator may keep in fragments from one round to the next, in KiB.
+const SLACK: usize = 6 * 1024;
+
+/// Tunnels that stay open for the next connections after `number` at once, and one that was just begun.
+fn tunnels(number: usize) -> usize {
+    number / 200 + 2
+}
+
+fn sequence(site: &Site, to: SocketAddr, number: usize) {
+    for _ in 0..number {
+        let connect = || TcpStream::connect_timeout(&to, DEADLINE);
+        let mut stream = site.netns().run(connect).expect("the mesh carries it");
+        let answer = std::io::Read::read_exact(&mut stream, &mut [0; 1]);
+        answer.expect("the application answers");
+        // Ports would run out in TIME_WAIT.
+        reset_when_dropped(&stream);
+    }
+}
+
+#[test]
+fn connections_one_after_the_other_leave_nothing() {
+    let Some(pair) = Pair::enrolled("connections_one_after_the_other_leave_nothing") else { return };
+    let number = scaled("SOTTO_TEST_SEQUENTIAL", 2_000);
+    serve_idle(&pair.server, 9090);
+    let agents = [&pair.agent_a, &pair.agent_b];
+    sequence(&pair.client, pair.server.addr(9090), number / 2);
+    let before = agents.map(Usage::of);
+    sequence(&pair.client, pair.server.addr(9090), number);
+    for (before, agent) in before.iter().zip(agents) {
+        let after = before.wait_back(agent, 1);
+        println!("{number} connections, agent of {}: {before:?} -> {after:?}", agent.node());
+        assert!(after.memory <= before.memory + SLACK, "{before:?} -> {after:?}");
+    }
+}
+
+#[test]
+fn connections_at_once_leave_nothing_and_cost_little() {
+    let Some(pair) = Pair::enrolled("connections_at_once_leave_nothing_and_cost_little") else { return };
+    raise_own_limit();
+    let number = scaled("SOTTO_TEST_CONCURRENT", 1_000);
+    serve_idle(&pair.server, 9090);
+    let agents = [&pair.agent_a, &pair.agent_b];
+    assert_eq!(crowd(&pair.client, pair.server.addr(9090), 50).len(), 50);
+    let first = agents.map(Usage::of);
+    let mut peaks = [0; 2];
+    for round in 0..3 {
+        // A few at a time: what it costs for a moment to open one is not what it costs to have one.
+        let few = |_| crowd(&pair.client, pair.server.addr(9090), 50);
+        let held: Vec<_> = (0..number / 50).flat_map(few).collect();
+        assert_eq!(held.len(), number);
+        let during = agents.map(Usage::of);
+        drop(held);
+        for ((before, during), (agent, peak)) in first.iter().zip(&during).zip(agents.iter().zip(&mut peaks)) {
+            let after = before.wait_back(agent, tunnels(number));
+            let each = during.memory.saturating_sub(before.memory) * 1024 / number;
+            println!(
+                "{number} idle, agent of {}: {each} bytes each; {before:?} -> {during:?} -> {after:?}",
+                agent.node()
+            );
+            if round == 0 {
+                *peak = during.memory;
+                assert!(each < 16 * 1024, "an idle connection costs {each} bytes at the agent of {}", agent.node());
+            } else {
+                assert!(during.memory <= *peak + SLACK, "{} KiB, then {during:?}", *peak);
+            }
+        }
+    }
+}
+
+#[test]
+fn pods_that_come_and_go_leave_nothing() {
+    let Some(pair) = Pair::enrolled("pods_that_come_and_go_leave_nothing") else { return };
+    const PODS: usize = 10;
+    let rounds = scaled("SOTTO_TEST_ENROLMENTS", 60) / PODS;
+    let pods: Vec<_> = (0..PODS).map(|n| pair.a.pod(&format!("p{n}")).namespace("fleeting").start()).collect();
+    let pods: Vec<_> = pods.iter().collect();
+    let namespace = pair.mesh.namespace("fleeting");
+    serve_idle(&pair.server, 9090);
+    let agent = &pair.agent_a;
+    let round = || {
+        namespace.enrol();
+        pair.mesh.wait_enrolled(&pods);
+        sequence(pods[0], pair.server.addr(9090), 1);
+        namespace.leave();
+        pair.mesh.wait_left(&pods);
+    };
+    pair.mesh.wait_left(&pods);
+    let empty = Usage::of(agent);
+    round();
+    let before = empty.wait_back(agent, 1);
+    (1..rounds).for_each(|_| round());
+    let after = before.wait_back(agent, 1);
+    println!("{} enrolments: {empty:?}, {before:?} -> {after:?}", rounds * PODS);
+    assert!(after.memory <= before.memory + SLACK, "{before:?} -> {after:?}");
+}

@@ -1,0 +1,6 @@
+//! Agents that crash, end and start again, and what they leave behind.
+
+mod agent_away;
+mod drain;
+mod leftovers;
+mod restart;
