@@ -11,6 +11,7 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use crate::drivers::certs::authority::{AuthorityError, IssuedChain, SigningRequest};
@@ -85,9 +86,28 @@ impl SelfSigned {
     }
 }
 
+/// The subject is written into every leaf as its issuer, and the library panics when it has to write an object identifier that
+/// does not exist (X.660: the first arc is 0, 1 or 2, the second below 40 unless the first is 2).
+fn check_subject(certificate: &CertificateDer<'_>) -> Result<(), IssuerError> {
+    let error = |reason: String| IssuerError { what: "an issuer of this certificate", reason };
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|e| error(e.to_string()))?;
+    for attribute in parsed.subject().iter_attributes() {
+        let mut arcs = attribute.attr_type().iter().into_iter().flatten();
+        let exists = match (arcs.next(), arcs.next()) {
+            (Some(first), Some(second)) => first == 2 || first < 2 && second < 40,
+            _ => false,
+        };
+        if !exists {
+            return Err(error(format!("{} in its subject is no object identifier", attribute.attr_type())));
+        }
+    }
+    Ok(())
+}
+
 impl Issuer {
     /// Puts an issuer together from parts that were checked.
     pub(super) fn new(chain: AuthorityChain, key: KeyPair, trust_domain: TrustDomain) -> Result<Self, IssuerError> {
+        check_subject(&chain.certificate)?;
         let signer = rcgen::Issuer::from_ca_cert_der(&chain.certificate, key)
             .map_err(|error| IssuerError { what: "an issuer of this certificate", reason: error.to_string() })?;
         let AuthorityChain { intermediates, roots, not_after, .. } = chain;
@@ -194,4 +214,24 @@ fn random_serial() -> Result<SerialNumber, IssuerError> {
 fn whole_seconds(at: SystemTime) -> OffsetDateTime {
     let at = OffsetDateTime::from(at);
     at.replace_nanosecond(0).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_with_an_object_identifier_that_does_not_exist_is_an_error() {
+        let own = SelfSigned::create(&TrustDomain::default(), SystemTime::now()).unwrap();
+        let mut der = pem::parse(&own.certificate).unwrap().into_contents();
+        // id-at-commonName, 2.5.4.3, with another first octet.
+        let common_name = [0x06, 0x03, 0x55, 0x04, 0x03];
+        let places: Vec<_> = (0..der.len() - 4).filter(|&at| der[at..].starts_with(&common_name)).collect();
+        assert_eq!(places.len(), 2, "issuer and subject");
+        for at in places {
+            der[at + 2] = 0x81;
+        }
+        let error = check_subject(&CertificateDer::from(der)).unwrap_err().to_string();
+        assert!(error.contains("is no object identifier"), "{error}");
+    }
 }
