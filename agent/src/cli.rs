@@ -32,7 +32,8 @@ pub struct StandaloneArgs {
     #[arg(long, env = "SOTTO_NODE")]
     pub node: String,
 
-    /// Directory of Kubernetes manifests (YAML or JSON): Namespace, Pod, Service, EndpointSlice, ServiceAccount, Node
+    /// Directory of Kubernetes manifests (YAML or JSON): Namespace, Pod, Service, EndpointSlice, ServiceAccount, Node,
+    /// PeerAuthentication, AuthorizationPolicy
     #[arg(long, value_name = "DIR")]
     pub manifests: PathBuf,
 
@@ -48,6 +49,10 @@ pub struct StandaloneArgs {
     /// The trust domain of all identities
     #[arg(long, value_name = "NAME", default_value = crate::model::identity::DEFAULT_TRUST_DOMAIN, value_parser = TrustDomain::new)]
     pub trust_domain: TrustDomain,
+
+    /// The namespace whose PeerAuthentications and AuthorizationPolicies are for the whole mesh
+    #[arg(long, value_name = "NAME", default_value = crate::model::policy::policies::DEFAULT_ROOT_NAMESPACE)]
+    pub root_namespace: String,
 
     /// The cluster's name in telemetry
     #[arg(long, value_name = "NAME", default_value = "Kubernetes")]

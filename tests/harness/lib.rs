@@ -34,6 +34,7 @@ pub mod wire;
 
 pub use agent::{AccessEntry, Agent, AgentBuilder, Metrics, Ztunnel, ZtunnelProgram};
 pub use external::External;
+pub use manifests::{Policy, PolicyBuilder};
 pub use mesh::{Mesh, NamespaceHandle, clean_up_on_signals};
 pub use netns::Netns;
 pub use node::Node;

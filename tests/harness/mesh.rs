@@ -47,7 +47,7 @@ static MAKING: Mutex<()> = Mutex::new(());
 /// A mesh made of network namespaces. Everything it made goes when it does.
 #[derive(Debug)]
 pub struct Mesh {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What the parts of a mesh share.

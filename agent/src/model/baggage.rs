@@ -192,6 +192,7 @@ mod tests {
             app: "".into(),
             version: "".into(),
             locality: Locality { region: "r".into(), zone: "z".into() },
+            labels: crate::model::policy::selector::Labels::new(),
             host_network: false,
             enrolment: Enrolment::Enrolled,
             netns: None,

@@ -6,6 +6,7 @@ pub mod baggage;
 pub mod enrolment;
 pub mod forwarded;
 pub mod identity;
+pub mod policy;
 pub mod service;
 pub mod traceparent;
 pub mod view;

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::policy::policies::Policies;
+use super::policy::workload::WorkloadPolicies;
 use super::service::{Service, ServicePort};
 use super::workload::{ObjectName, Workload};
 
@@ -15,7 +17,22 @@ pub struct MeshView {
     services: HashMap<ObjectName, Arc<Service>>,
     by_vip: HashMap<IpAddr, Arc<Service>>,
     headless: HashMap<SocketAddr, Arc<Service>>,
+    policies: Policies,
+    policies_by_pod: HashMap<ObjectName, Slot>,
 }
+
+/// A pod's policies, once somebody has asked for them: only the agent of the pod's own node ever does.
+#[derive(Debug, Default)]
+struct Slot(OnceLock<Arc<WorkloadPolicies>>);
+
+/// What has been asked for makes no difference between views.
+impl PartialEq for Slot {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Slot {}
 
 /// What an address that a client asked for stands for.
 #[derive(Clone, Debug)]
@@ -45,6 +62,25 @@ impl MeshView {
             view.add_service(service);
         }
         view
+    }
+
+    /// The same view with these policies in force.
+    #[must_use]
+    pub fn with_policies(mut self, policies: Policies) -> Self {
+        self.policies = policies;
+        self.policies_by_pod = self.workloads.keys().map(|pod| (pod.clone(), Slot::default())).collect();
+        self
+    }
+
+    /// The policies that apply to a pod; put together at the first call. None for a pod that is not known.
+    #[must_use]
+    pub fn policies_of(&self, pod: &ObjectName) -> Option<Arc<WorkloadPolicies>> {
+        let workload = self.workloads.get(pod)?;
+        let find = || Arc::new(self.policies.of(&pod.namespace, &workload.labels));
+        match self.policies_by_pod.get(pod) {
+            Some(slot) => Some(Arc::clone(slot.0.get_or_init(find))),
+            None => Some(find()),
+        }
     }
 
     /// What `address` stands for.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::enrolment::Enrolment;
 use super::identity::Identity;
+use super::policy::selector::Labels;
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,6 +42,8 @@ pub struct Workload {
     pub version: Arc<str>,
     /// From the node's `topology.kubernetes.io` labels.
     pub locality: Locality,
+    /// The pod's labels, for the selectors of policies.
+    pub labels: Labels,
     /// Whether the pod shares its node's network namespace.
     pub host_network: bool,
     /// Whether the pod belongs to the mesh, or why not.

@@ -16,6 +16,8 @@ use crate::mesh::source::directory::manifests;
 pub struct Config {
     /// The directory of Kubernetes manifests.
     pub manifests: PathBuf,
+    /// The namespace whose policies are for the whole mesh.
+    pub root_namespace: Arc<str>,
     /// The directory of the certificate authority.
     pub ca_dir: PathBuf,
     /// How long certificates are valid.
@@ -29,9 +31,9 @@ pub struct Config {
 /// # Errors
 /// When the agent cannot start, or cannot clean up behind itself.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    let Config { manifests: directory, ca_dir, cert_lifetime, agent } = config;
+    let Config { manifests: directory, root_namespace, ca_dir, cert_lifetime, agent } = config;
     let authority = LocalAuthority::open(&ca_dir, &agent.trust_domain, Clock::system())
         .with_context(|| format!("the certificate authority in {}", ca_dir.display()))?;
-    let source = manifests::Config { directory, trust_domain: agent.trust_domain.clone() };
+    let source = manifests::Config { directory, trust_domain: agent.trust_domain.clone(), root_namespace };
     agent::run(agent, Parts { authority: Arc::new(authority), cert_lifetime, source })
 }

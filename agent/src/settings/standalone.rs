@@ -26,6 +26,7 @@ pub fn config(args: StandaloneArgs) -> anyhow::Result<Config> {
     let threads = args.threads.map_or_else(|| (cores / 2).max(1), usize::from);
     Ok(Config {
         manifests: args.manifests,
+        root_namespace: args.root_namespace.into(),
         ca_dir: args.ca_dir,
         cert_lifetime: args.cert_lifetime,
         agent: agent::Config {

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::ConnectionLabels;
+use crate::model::policy::evaluate::Verdict;
 
 /// Everything that the agent counts. Families are cheap to clone and shared by all threads.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Metrics {
     pub state_problems: Gauge,
     /// What the eBPF programs counted.
     pub redirect: RedirectMetrics,
+    /// What policies kept out.
+    pub policy: PolicyMetrics,
     /// What was refused to stay within a limit.
     pub refused: RefusedMetrics,
     /// Descriptors that connections hold.
@@ -33,6 +36,28 @@ pub struct Metrics {
     pub waiting_bytes: Gauge,
     /// Tasks of the data-plane threads.
     pub tasks: Gauge,
+}
+
+/// `sotto_policy_refusals_total`: connections that policies kept out (`denied`) or ended (`closed`), by the policy that decided.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyMetrics(Family<[(&'static str, String); 3], Counter>);
+
+impl PolicyMetrics {
+    /// Counts a connection that was not let in.
+    pub fn denied(&self, verdict: &Verdict) {
+        self.count("denied", verdict);
+    }
+
+    /// Counts a connection that was let in and is closed since policies changed.
+    pub fn closed(&self, verdict: &Verdict) {
+        self.count("closed", verdict);
+    }
+
+    fn count(&self, action: &str, verdict: &Verdict) {
+        let policy = verdict.policy().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        let labels = [("action", action.to_owned()), ("policy", policy), ("reason", verdict.reason.code().to_owned())];
+        self.0.get_or_create(&labels).inc();
+    }
 }
 
 /// Which limit had something refused or broken off.
@@ -126,6 +151,12 @@ impl Metrics {
             "Connections captured, held and refused by the eBPF programs, by event",
             redirect.0.clone(),
         );
+        let policy = PolicyMetrics::default();
+        registry.register(
+            "sotto_policy_refusals",
+            "Connections that policies kept out or ended, by the policy that decided",
+            policy.0.clone(),
+        );
         let refused = RefusedMetrics::default();
         registry.register(
             "sotto_refused",
@@ -151,6 +182,7 @@ impl Metrics {
             pending_pods,
             state_problems,
             redirect,
+            policy,
             refused,
             descriptors,
             waiting_bytes,

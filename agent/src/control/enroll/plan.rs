@@ -104,6 +104,7 @@ mod tests {
             app: "".into(),
             version: "".into(),
             locality: Locality::default(),
+            labels: crate::model::policy::selector::Labels::new(),
             host_network: false,
             enrolment: Enrolment::Enrolled,
             netns: Some(format!("/run/netns/{name}").into()),

@@ -23,7 +23,11 @@ fn manifests_become_the_mesh_as_expected() {
     let mut wrong = String::new();
     let mut checked = 0;
     for case in cases.iter().filter(|case| case.is_dir()) {
-        let config = Config { directory: case.clone(), trust_domain: TrustDomain::default() };
+        let config = Config {
+            directory: case.clone(),
+            trust_domain: TrustDomain::default(),
+            root_namespace: "istio-system".into(),
+        };
         let got = dump(&Manifests::load(config).unwrap().state());
         let file = case.join("expected.txt");
         if update {

@@ -12,3 +12,5 @@ pub mod state;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod policy_table;

@@ -31,6 +31,8 @@ pub enum Effect {
     LeftOut,
     /// What was read last without a problem keeps serving.
     LastGoodServes,
+    /// The object is in force, but not as somebody may expect of it.
+    Notice,
 }
 
 /// A wrong value in one object.
@@ -53,6 +55,12 @@ impl Fault {
     pub fn of(self, object: ObjectRef) -> Problem {
         Problem { object: Some(object), field: self.field, message: self.message, ..Problem::default() }
     }
+
+    /// As [`Self::of`], for something about an object that is in force.
+    #[must_use]
+    pub fn notice_of(self, object: ObjectRef) -> Problem {
+        Problem { effect: Effect::Notice, ..self.of(object) }
+    }
 }
 
 impl fmt::Display for Problem {
@@ -70,7 +78,7 @@ impl fmt::Display for Problem {
         }
         f.write_str(&self.message)?;
         match self.effect {
-            Effect::LeftOut => Ok(()),
+            Effect::LeftOut | Effect::Notice => Ok(()),
             Effect::LastGoodServes => f.write_str(" (what was there before keeps serving)"),
         }
     }

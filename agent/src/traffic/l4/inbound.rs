@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
+use super::admission::Admission;
 use super::record::Connection;
 use super::relay::{self, Traffic};
 use super::shard::{Accepted, PodShard};
@@ -19,6 +20,7 @@ use crate::mesh::upstream::route::{HBONE_PORT, RESERVED_PORTS};
 use crate::model::authority::Authority;
 use crate::model::baggage::Baggage;
 use crate::model::identity::Identity;
+use crate::model::policy::rule::Request;
 use crate::model::view::MeshView;
 use crate::runtime::rate::RateLimit;
 use crate::telemetry::labels::{Reporter, ResponseFlags, SecurityPolicy};
@@ -133,6 +135,16 @@ async fn serve_connection(shard: &PodShard, peer: &Peer, incoming: Incoming) {
         }
     };
     connection.destination = SocketAddr::new(target.ip(), HBONE_PORT);
+    let asked = Request::new(Some(peer.identity.clone()), peer.address.ip(), target);
+    let admission = match shard.admissions.admit(&shard.pod.name, asked) {
+        Ok(admission) => admission,
+        Err(verdict) => {
+            respond.reject(Refusal::DENIED);
+            connection.denied(context, at, verdict);
+            return;
+        }
+    };
+    connection.verdict = Some(admission.verdict.clone());
     let client = client_address(&view, peer, target.ip());
     let dialling = dial::connect_application(&shard.pod, &context.sockets, client, target, context.patience.overall);
     let dialled = tokio::select! {
@@ -143,7 +155,7 @@ async fn serve_connection(shard: &PodShard, peer: &Peer, incoming: Incoming) {
         }
     };
     match dialled {
-        Ok(server) => carry(shard, connection, at, respond, server).await,
+        Ok(server) => carry(shard, (connection, admission), at, respond, server).await,
         Err(error) => {
             respond.reject(Refusal::unavailable(cause(&error)));
             connection.failed(context, at, ResponseFlags::Connect, &error);
@@ -151,7 +163,13 @@ async fn serve_connection(shard: &PodShard, peer: &Peer, incoming: Incoming) {
     }
 }
 
-async fn carry(shard: &PodShard, connection: Connection, at: Instant, respond: Respond, server: TcpStream) {
+async fn carry(
+    shard: &PodShard,
+    (connection, mut admission): (Connection, Admission),
+    at: Instant,
+    respond: Respond,
+    server: TcpStream,
+) {
     let context = &shard.context;
     let baggage = connection.destination_workload.as_deref().map(|w| Baggage::of(w, &context.cluster));
     match respond.accept(baggage.as_ref()) {
@@ -160,9 +178,9 @@ async fn carry(shard: &PodShard, connection: Connection, at: Instant, respond: R
             let peer = connection.source;
             let record = connection.opened(context, at);
             let traffic = Traffic::default();
-            let result = relay::from_tunnel(stream, server, &traffic).await;
+            let result = relay::from_tunnel(stream, server, &traffic, admission.revoked()).await;
             shard.note_end(peer, result.as_ref().err());
-            record.closed(&traffic, result.as_ref().err().map(|e| e as _));
+            record.closed(&traffic, &result);
         }
         Err(error) => {
             relay::reset_on_close(&server);

@@ -6,6 +6,7 @@
 //! plaintext ── policy ─▶ application ─▶ relay
 //! ```
 
+pub mod admission;
 pub mod context;
 pub mod inbound;
 pub mod outbound;
@@ -14,3 +15,6 @@ pub mod plaintext;
 pub mod record;
 pub mod relay;
 pub mod shard;
+
+#[cfg(test)]
+mod admission_tests;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
+use super::admission::Admission;
 use super::record::Connection;
-use super::relay::{self, Traffic};
+use super::relay::{self, RelayError, Traffic};
 use super::shard::{Accepted, PodShard};
 use crate::drivers::tunnel::{ConnectRequest, Stream};
 use crate::mesh::upstream::attempts::{Attempts, Next, Retry};
@@ -17,6 +18,8 @@ use crate::mesh::upstream::route::{self, HBONE_PORT, Hop, NoRoute};
 use crate::model::address::canonical;
 use crate::model::baggage::Baggage;
 use crate::model::forwarded::Forwarded;
+use crate::model::policy::evaluate::Verdict;
+use crate::model::policy::rule::Request;
 use crate::model::workload::Workload;
 use crate::runtime::rate::RateLimit;
 use crate::telemetry::labels::{Reporter, ResponseFlags, SecurityPolicy};
@@ -38,23 +41,21 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     };
     match reached {
         Ok(upstream) => {
-            // Where both pods are this agent's own, it speaks for the server's side, too.
-            let arrived = matches!(upstream, Upstream::SameNode(_)).then(|| connection.arrived());
+            let arrived = upstream.admission().map(|admission| connection.arrived(admission.verdict.clone()));
             let records = [Some(connection), arrived].map(|c| c.map(|c| c.opened(&shard.context, at)));
             let traffic = Traffic::default();
-            let result = match upstream {
-                Upstream::Plain(server) | Upstream::SameNode(server) => relay::sockets(client, server, &traffic).await,
-                Upstream::Tunnel(mut stream) => {
-                    stream.recv.charge(&shard.pod.shares.memory);
-                    relay::to_tunnel(client, stream, &traffic).await
-                }
-            };
+            let result = upstream.relay(&shard, client, &traffic).await;
             shard.note_end(peer, result.as_ref().err());
             for record in records.into_iter().flatten() {
-                record.closed(&traffic, result.as_ref().err().map(|e| e as _));
+                record.closed(&traffic, &result);
             }
         }
-        Err(failure) => connection.failed(&shard.context, at, failure.flags(), &failure),
+        Err(failure) => {
+            if let Failure::Denied(verdict) = &failure {
+                connection.arrived(verdict.clone()).denied(&shard.context, at, verdict.clone());
+            }
+            connection.failed(&shard.context, at, failure.flags(), &failure);
+        }
     }
 }
 
@@ -75,8 +76,29 @@ fn original_destination(shard: &PodShard, peer: SocketAddr) -> Option<SocketAddr
 /// A way to the server.
 enum Upstream {
     Plain(TcpStream),
-    SameNode(TcpStream),
+    SameNode(TcpStream, Admission),
     Tunnel(Stream),
+}
+
+impl Upstream {
+    /// Where both pods are this agent's own, it speaks for the server's side, too.
+    fn admission(&self) -> Option<&Admission> {
+        match self {
+            Self::SameNode(_, admission) => Some(admission),
+            Self::Plain(_) | Self::Tunnel(_) => None,
+        }
+    }
+
+    async fn relay(self, shard: &PodShard, client: TcpStream, traffic: &Traffic) -> Result<(), RelayError> {
+        match self {
+            Self::Plain(server) => relay::sockets(client, server, traffic, std::future::pending()).await,
+            Self::SameNode(server, mut admission) => relay::sockets(client, server, traffic, admission.revoked()).await,
+            Self::Tunnel(mut stream) => {
+                stream.recv.charge(&shard.pod.shares.memory);
+                relay::to_tunnel(client, stream, traffic).await
+            }
+        }
+    }
 }
 
 /// Why there is none.
@@ -90,12 +112,14 @@ enum Failure {
     Tunnel(#[from] OpenFailure),
     #[error("pod {0} of this node is not ready to be reached: it is still joining the mesh")]
     Joining(String),
+    #[error("{0}")]
+    Denied(Verdict),
 }
 
 impl Failure {
     fn retry(&self) -> Retry {
         match self {
-            Self::Route(_) | Self::Dial(DialError::Local { .. }) => Retry::Never,
+            Self::Route(_) | Self::Dial(DialError::Local { .. }) | Self::Denied(_) => Retry::Never,
             Self::Dial(_) => Retry::Elsewhere,
             Self::Tunnel(failure) => failure.retry(),
             Self::Joining(_) => Retry::Again,
@@ -106,6 +130,7 @@ impl Failure {
         match self {
             Self::Route(_) | Self::Dial(_) | Self::Joining(_) => ResponseFlags::Connect,
             Self::Tunnel(failure) => failure.flags(),
+            Self::Denied(_) => ResponseFlags::Deny,
         }
     }
 }
@@ -166,9 +191,9 @@ async fn take(shard: &PodShard, hop: &Hop, target: Target, connection: &mut Conn
         }
         Hop::SameNode(workload) => {
             connection.destination_workload = Some(std::sync::Arc::clone(workload));
-            let server = same_node(shard, workload, target).await?;
             connection.destination_identity = Some(workload.identity.clone());
-            Ok(Upstream::SameNode(server))
+            let (server, admission) = same_node(shard, workload, target).await?;
+            Ok(Upstream::SameNode(server, admission))
         }
         Hop::Tunnel(workload) => {
             connection.destination_workload = Some(std::sync::Arc::clone(workload));
@@ -183,12 +208,16 @@ async fn take(shard: &PodShard, hop: &Hop, target: Target, connection: &mut Conn
 }
 
 /// Both pods are this agent's own: it vouches for either side, and no byte leaves the node.
-async fn same_node(shard: &PodShard, workload: &Workload, target: Target) -> Result<TcpStream, Failure> {
+async fn same_node(shard: &PodShard, workload: &Workload, target: Target) -> Result<(TcpStream, Admission), Failure> {
     let local = shard.context.local.borrow().get(&target.address.ip()).cloned();
     let pod = local.ok_or_else(|| Failure::Joining(workload.pod.to_string()))?;
     let client = shard.pod.ip_like(target.address.ip()).or(Some(target.client.ip()));
     let client = client.filter(|ip| ip.is_ipv4() == target.address.is_ipv4());
-    Ok(dial::connect_application(&pod, &shard.context.sockets, client, target.address, target.limit).await?)
+    let source_ip = client.unwrap_or(target.client.ip());
+    let asked = Request::new(Some(shard.pod.identity.clone()), source_ip, target.address);
+    let admission = shard.admissions.admit(&pod.name, asked).map_err(Failure::Denied)?;
+    let sockets = &shard.context.sockets;
+    Ok((dial::connect_application(&pod, sockets, client, target.address, target.limit).await?, admission))
 }
 
 async fn tunnel(

@@ -7,6 +7,7 @@ use super::relay::{self, Traffic};
 use super::shard::{Accepted, PodShard};
 use crate::mesh::upstream::dial;
 use crate::model::address::canonical;
+use crate::model::policy::rule::Request;
 use crate::telemetry::labels::{Reporter, ResponseFlags};
 
 /// Carries one plaintext connection to the application that it was meant for, from the client's own address.
@@ -24,6 +25,14 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     let view = context.view();
     connection.source_workload = view.workload_at(peer.ip()).cloned();
     connection.destination_workload = view.workload(&shard.pod.name).cloned();
+    let mut admission = match shard.admissions.admit(&shard.pod.name, Request::new(None, peer.ip(), target)) {
+        Ok(admission) => admission,
+        Err(verdict) => {
+            connection.denied(context, at, verdict);
+            return;
+        }
+    };
+    connection.verdict = Some(admission.verdict.clone());
 
     let dialled = match dial::tune(&client) {
         Ok(()) => {
@@ -36,8 +45,8 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
         Ok(server) => {
             let record = connection.opened(context, at);
             let traffic = Traffic::default();
-            let result = relay::sockets(client, server, &traffic).await;
-            record.closed(&traffic, result.as_ref().err().map(|e| e as _));
+            let result = relay::sockets(client, server, &traffic, admission.revoked()).await;
+            record.closed(&traffic, &result);
         }
         Err(error) => connection.failed(context, at, ResponseFlags::Connect, &error),
     }

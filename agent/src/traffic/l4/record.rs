@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::context::Context;
-use super::relay::Traffic;
+use super::relay::{RelayError, Traffic};
 use crate::model::identity::Identity;
+use crate::model::policy::evaluate::Verdict;
 use crate::model::service::Service;
 use crate::model::workload::Workload;
 use crate::telemetry::labels::{ConnectionLabels, Parties, Reporter, ResponseFlags, SecurityPolicy};
 use crate::telemetry::log::ACCESS;
-use crate::telemetry::metrics::ConnectionMetrics;
+use crate::telemetry::metrics::{ConnectionMetrics, PolicyMetrics};
 
 /// Who talks to whom, as far as it is known when the connection is relayed or fails.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Connection {
     pub service: Option<Arc<Service>>,
     /// Whether both sides were authenticated.
     pub security: SecurityPolicy,
+    /// What policy said, where this agent asked.
+    pub verdict: Option<Verdict>,
 }
 
 /// The record of one connection from now to its end.
@@ -44,6 +47,7 @@ pub struct Record {
     connection: Connection,
     labels: ConnectionLabels,
     metrics: ConnectionMetrics,
+    policy: PolicyMetrics,
     cluster: Arc<str>,
     begun: Instant,
 }
@@ -63,13 +67,14 @@ impl Connection {
             destination_identity: None,
             service: None,
             security: SecurityPolicy::Unknown,
+            verdict: None,
         }
     }
 
-    /// The same connection as the server's side tells of it.
+    /// The same connection as the server's side tells of it, where policy was asked.
     #[must_use]
-    pub fn arrived(&self) -> Self {
-        Self { reporter: Reporter::Destination, ..self.clone() }
+    pub fn arrived(&self, verdict: Verdict) -> Self {
+        Self { reporter: Reporter::Destination, verdict: Some(verdict), ..self.clone() }
     }
 
     /// Counts and logs a connection that failed before a byte could be relayed.
@@ -77,6 +82,13 @@ impl Connection {
         let record = Record::new(self, context, begun);
         record.metrics.failed.get_or_create(&record.labels.with_flags(flags)).inc();
         record.log_failure(&Traffic::default(), error);
+    }
+
+    /// Counts and logs a connection that policy did not let in.
+    pub fn denied(mut self, context: &Context, begun: Instant, verdict: Verdict) {
+        context.metrics.policy.denied(&verdict);
+        self.verdict = Some(verdict.clone());
+        self.failed(context, begun, ResponseFlags::Deny, &verdict);
     }
 
     /// Counts a failure that has been logged otherwise.
@@ -131,6 +143,8 @@ macro_rules! access_line {
             direction = $record.direction(),
             bytes_sent = sent,
             bytes_recv = received,
+            policy = c.verdict.as_ref().and_then(Verdict::policy).map(ToString::to_string),
+            reason = c.verdict.as_ref().map(|verdict| verdict.reason.code()),
             duration = format!("{}ms", $record.begun.elapsed().as_millis()),
             error = $error,
             $message
@@ -142,18 +156,25 @@ impl Record {
     fn new(connection: Connection, context: &Context, begun: Instant) -> Self {
         let cluster = Arc::clone(&context.cluster);
         let labels = connection.labels(&cluster);
-        Self { connection, labels, metrics: context.metrics.connections.clone(), cluster, begun }
+        let (metrics, policy) = (context.metrics.connections.clone(), context.metrics.policy.clone());
+        Self { connection, labels, metrics, policy, cluster, begun }
     }
 
     /// Counts and logs the end of the connection.
-    pub fn closed(self, traffic: &Traffic, error: Option<&dyn std::fmt::Display>) {
+    pub fn closed(mut self, traffic: &Traffic, result: &Result<(), RelayError>) {
+        if let Err(RelayError::Revoked(verdict)) = result
+            && self.connection.verdict.is_some()
+        {
+            self.policy.closed(verdict);
+            self.connection.verdict = Some(verdict.clone());
+        }
         let labels = &self.labels;
         self.metrics.closed.get_or_create(labels).inc();
         self.metrics.sent.get_or_create(labels).inc_by(traffic.from_server.get());
         self.metrics.received.get_or_create(labels).inc_by(traffic.from_client.get());
-        match error {
-            None => access_line!(INFO, self, traffic, None::<String>, "connection complete"),
-            Some(error) => self.log_failure(traffic, error),
+        match result {
+            Ok(()) => access_line!(INFO, self, traffic, None::<String>, "connection complete"),
+            Err(error) => self.log_failure(traffic, error),
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::drivers::tunnel::{RecvHalf, ResetReason, SendHalf, Stream, StreamError};
+use crate::model::policy::evaluate::Verdict;
 
 /// Bytes that one turn may move before other connections of the thread get theirs: without it, one bulk stream delays all others.
 const TURN: usize = 128 * 1024;
@@ -46,18 +47,26 @@ pub enum RelayError {
     /// The tunnel's stream failed.
     #[error(transparent)]
     Stream(#[from] StreamError),
+    /// Policies have changed and do not let it in any more.
+    #[error("closed by a change of policy: {0}")]
+    Revoked(Verdict),
 }
 
-/// Relays between two sockets until both directions have ended.
+/// Relays between two sockets until both directions have ended, or `revoked` is ready.
 ///
 /// # Errors
-/// [`RelayError::Socket`] when either side resets; both have been reset then.
-pub async fn sockets(client: TcpStream, server: TcpStream, traffic: &Traffic) -> Result<(), RelayError> {
+/// [`RelayError`] when either side resets or the connection is revoked; both have been reset then.
+pub async fn sockets(
+    client: TcpStream,
+    server: TcpStream,
+    traffic: &Traffic,
+    revoked: impl Future<Output = Verdict>,
+) -> Result<(), RelayError> {
     [&client, &server].into_iter().for_each(reset_on_close);
     let result = {
         let up = pump(&client, &server, &traffic.from_client);
         let down = pump(&server, &client, &traffic.from_server);
-        both(up, down, &client, Some(&server)).await
+        unless_revoked(both(up, down, &client, Some(&server)), revoked).await
     };
     finish(result, [Some(&client), Some(&server)])
 }
@@ -67,15 +76,20 @@ pub async fn sockets(client: TcpStream, server: TcpStream, traffic: &Traffic) ->
 /// # Errors
 /// [`RelayError`]; both sides have been reset then.
 pub async fn to_tunnel(client: TcpStream, stream: Stream, traffic: &Traffic) -> Result<(), RelayError> {
-    socket_and_stream(client, stream, &traffic.from_client, &traffic.from_server).await
+    socket_and_stream(client, stream, [&traffic.from_client, &traffic.from_server], std::future::pending()).await
 }
 
-/// Relays between a tunnel's stream that leads to a client and the server's socket.
+/// Relays between a tunnel's stream that leads to a client and the server's socket, unless `revoked` is ready.
 ///
 /// # Errors
 /// [`RelayError`]; both sides have been reset then.
-pub async fn from_tunnel(stream: Stream, server: TcpStream, traffic: &Traffic) -> Result<(), RelayError> {
-    socket_and_stream(server, stream, &traffic.from_server, &traffic.from_client).await
+pub async fn from_tunnel(
+    stream: Stream,
+    server: TcpStream,
+    traffic: &Traffic,
+    revoked: impl Future<Output = Verdict>,
+) -> Result<(), RelayError> {
+    socket_and_stream(server, stream, [&traffic.from_server, &traffic.from_client], revoked).await
 }
 
 /// Makes closing the socket a reset, for a peer that has to learn that something went wrong. While a connection is under way
@@ -88,15 +102,15 @@ pub fn reset_on_close(socket: &TcpStream) {
 async fn socket_and_stream(
     socket: TcpStream,
     stream: Stream,
-    from_socket: &Cell<u64>,
-    from_stream: &Cell<u64>,
+    [from_socket, from_stream]: [&Cell<u64>; 2],
+    revoked: impl Future<Output = Verdict>,
 ) -> Result<(), RelayError> {
     reset_on_close(&socket);
     let (mut sender, mut receiver) = stream.split();
     let result = {
         let up = into_stream(&socket, &mut sender, from_socket);
         let down = from_stream_into(&mut receiver, &socket, from_stream);
-        both(up, down, &socket, None).await
+        unless_revoked(both(up, down, &socket, None), revoked).await
     };
     if result.is_err() {
         // RFC 9113, section 8.5: a TCP connection that fails is told as CONNECT_ERROR.
@@ -111,6 +125,16 @@ fn finish(result: Result<(), RelayError>, sockets: [Option<&TcpStream>; 2]) -> R
         sockets.into_iter().flatten().for_each(|socket| drop(SockRef::from(socket).set_linger(None)));
     }
     result
+}
+
+async fn unless_revoked(
+    relay: impl Future<Output = Result<(), RelayError>>,
+    revoked: impl Future<Output = Verdict>,
+) -> Result<(), RelayError> {
+    match select(std::pin::pin!(revoked), std::pin::pin!(relay)).await {
+        Either::Left((verdict, _)) => Err(RelayError::Revoked(verdict)),
+        Either::Right((result, _)) => result,
+    }
 }
 
 /// Runs both directions. Once one has ended, its source may still be reset while the other direction is quiet.

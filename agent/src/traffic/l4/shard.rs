@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+use super::admission::Admissions;
 use super::context::Context;
 use super::peers::{Limits, Peers};
 use super::{inbound, outbound, plaintext, relay};
@@ -42,6 +43,8 @@ pub struct PodShard {
     pub peers: Peers,
     /// The thread's tasks.
     pub tasks: LocalTasks,
+    /// The thread's connections into pods of this node, whichever pod they come from.
+    pub admissions: Rc<Admissions>,
 }
 
 /// What a connection holds that the pod made, or that came in plain text: two sockets. Both are asked for when it is accepted, so
@@ -87,7 +90,15 @@ impl PodShard {
 }
 
 /// Runs one thread's share of the data plane until the commands end and the last connection has.
-pub async fn run(context: Arc<Context>, mut commands: mpsc::UnboundedReceiver<Serve>) {
+pub async fn run(context: Arc<Context>, commands: mpsc::UnboundedReceiver<Serve>) {
+    let admissions = Admissions::new(context.mesh.clone());
+    tokio::select! {
+        () = serve_pods(context, commands, Rc::clone(&admissions)) => {}
+        () = admissions.follow() => {}
+    }
+}
+
+async fn serve_pods(context: Arc<Context>, mut commands: mpsc::UnboundedReceiver<Serve>, admissions: Rc<Admissions>) {
     let alive = context.metrics.tasks.clone();
     let tasks = LocalTasks::new(move |change| {
         alive.inc_by(change);
@@ -95,7 +106,8 @@ pub async fn run(context: Arc<Context>, mut commands: mpsc::UnboundedReceiver<Se
     while let Some(Serve { pod, listeners }) = commands.recv().await {
         let pool = Pool::new(Arc::clone(&pod), context.pool.clone(), tasks.clone());
         let peers = Peers::new(Limits::default());
-        let shard = Rc::new(PodShard { context: Arc::clone(&context), pod, pool, peers, tasks: tasks.clone() });
+        let (context, admissions) = (Arc::clone(&context), Rc::clone(&admissions));
+        let shard = Rc::new(PodShard { context, pod, pool, peers, tasks: tasks.clone(), admissions });
         if let Err(error) = serve(&shard, listeners) {
             tracing::error!(pod = %shard.pod.name, %error, "cannot serve a pod on this thread");
         }

@@ -5,7 +5,7 @@ use crate::mesh::source::objects::pod::Pod;
 use crate::mesh::source::problem::Fault;
 
 use super::mesh::Rules;
-use super::{pod, service, value};
+use super::{pod, policy, service, value};
 
 /// Everything that is wrong with an object. One without faults converts.
 #[must_use]
@@ -18,6 +18,8 @@ pub fn check(object: &Object, rules: &Rules) -> Vec<Fault> {
         Object::Pod(pod) => check_pod(pod, rules, &mut faults),
         Object::Service(service) => service::check_service(service, &mut faults),
         Object::EndpointSlice(slice) => service::check_slice(slice, &mut faults),
+        Object::PeerAuthentication(object) => faults.extend(policy::authentication::read(object).faults),
+        Object::AuthorizationPolicy(object) => faults.extend(policy::authorization::read(object).faults),
     }
     faults
 }

@@ -1,32 +1,45 @@
 //! All objects to one view of the mesh.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use crate::mesh::source::objects::authorization_policy::AuthorizationPolicy;
 use crate::mesh::source::objects::endpoint_slice::EndpointSlice;
 use crate::mesh::source::objects::kind::{Kind, Object, ObjectRef};
 use crate::mesh::source::objects::meta::ObjectMeta;
 use crate::mesh::source::objects::namespace::Namespace;
 use crate::mesh::source::objects::node::Node;
+use crate::mesh::source::objects::peer_authentication::PeerAuthentication;
 use crate::mesh::source::objects::pod::Pod;
 use crate::mesh::source::objects::service::Service;
 use crate::mesh::source::problem::Problem;
 use crate::model::enrolment::DATAPLANE_MODE_LABEL;
 use crate::model::identity::TrustDomain;
+use crate::model::policy::policies::DEFAULT_ROOT_NAMESPACE;
 use crate::model::service as model;
 use crate::model::view::MeshView;
 use crate::model::workload::{Locality, Workload};
 
 use super::pod::{Surroundings, workload};
-use super::{conflicts, service};
+use super::{conflicts, policy, service};
 
 /// What a source decides about the conversion.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Rules {
     /// The trust domain of all identities.
     pub trust_domain: TrustDomain,
+    /// The namespace whose policies are for the whole mesh.
+    pub root_namespace: Arc<str>,
     /// Whether pods may say where their network namespace is (`sotto.dev/netns`). Only where those who write the
     /// objects are trusted with the node: a pod that names another's would be taken for it.
     pub netns_annotation: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        let root_namespace = DEFAULT_ROOT_NAMESPACE.into();
+        Self { trust_domain: TrustDomain::default(), root_namespace, netns_annotation: false }
+    }
 }
 
 /// The objects of the mesh by kind, each at most once.
@@ -42,6 +55,10 @@ pub struct Objects<'a> {
     pub services: Vec<&'a Service>,
     /// Endpoints of services.
     pub endpoint_slices: Vec<&'a EndpointSlice>,
+    /// Who has to speak mutual TLS.
+    pub peer_authentications: Vec<&'a PeerAuthentication>,
+    /// Who may talk to whom.
+    pub authorization_policies: Vec<&'a AuthorizationPolicy>,
 }
 
 /// What [`mesh`] makes of objects.
@@ -63,6 +80,8 @@ impl<'a> Objects<'a> {
             Object::Pod(pod) => self.pods.push(pod),
             Object::Service(service) => self.services.push(service),
             Object::EndpointSlice(slice) => self.endpoint_slices.push(slice),
+            Object::PeerAuthentication(policy) => self.peer_authentications.push(policy),
+            Object::AuthorizationPolicy(policy) => self.authorization_policies.push(policy),
         }
     }
 }
@@ -76,7 +95,8 @@ pub fn mesh(objects: &Objects<'_>, rules: &Rules) -> Mesh {
     workloads.sort_by(|a, b| a.pod.cmp(&b.pod));
     services.sort_by(|a, b| a.name.cmp(&b.name));
     problems.extend(conflicts::conflicts(&workloads, &services));
-    Mesh { view: MeshView::new(workloads, services), problems }
+    let policies = policy::policies(objects, rules, &mut problems);
+    Mesh { view: MeshView::new(workloads, services).with_policies(policies), problems }
 }
 
 fn workloads(objects: &Objects<'_>, rules: &Rules, problems: &mut Vec<Problem>) -> Vec<Workload> {

@@ -10,6 +10,7 @@ pub mod mesh;
 mod conflicts;
 mod owner;
 mod pod;
+mod policy;
 mod service;
 mod value;
 

@@ -58,6 +58,7 @@ pub(super) fn workload(pod: &Pod, around: Surroundings<'_>, rules: &Rules) -> Re
         app: metadata.label("app").unwrap_or_default().into(),
         version: metadata.label("version").unwrap_or_default().into(),
         locality: around.locality,
+        labels: metadata.labels.clone(),
         host_network: pod.spec.host_network,
         netns: if rules.netns_annotation { netns(pod)? } else { None },
         pod: name,

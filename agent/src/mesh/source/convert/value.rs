@@ -71,6 +71,7 @@ fn is_label_of_any_length(text: &str) -> bool {
     !text.is_empty() && !text.starts_with('-') && !text.ends_with('-') && text.bytes().all(allowed)
 }
 
-fn is_label_value(text: &str) -> bool {
+/// Whether a text can be a label's value.
+pub(super) fn is_label_value(text: &str) -> bool {
     text.len() <= 63 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }

@@ -184,6 +184,10 @@ impl Decoder<'_> {
         for fault in faults {
             self.fault(Some(object.reference()), &base.clone().join(&fault.field), fault.message);
         }
+        // Where nothing better serves, the conversion makes it a policy that fails closed.
+        if object.is_policy() {
+            self.decoded.objects.push(Located { object, line });
+        }
     }
 
     fn fault(&mut self, object: Option<ObjectRef>, field: &FieldPath, message: String) {

@@ -29,6 +29,8 @@ pub struct Config {
     pub directory: PathBuf,
     /// The trust domain of all identities.
     pub trust_domain: TrustDomain,
+    /// The namespace whose policies are for the whole mesh.
+    pub root_namespace: Arc<str>,
 }
 
 /// Why the source cannot start.
@@ -70,9 +72,10 @@ impl Manifests {
     /// [`LoadError`] if the directory cannot be listed. Files that are wrong are no error here: they are in
     /// [`MeshState::problems`].
     pub fn load(config: Config) -> Result<Self, LoadError> {
-        let rules = Rules { trust_domain: config.trust_domain, netns_annotation: true };
+        let Config { directory, trust_domain, root_namespace } = config;
+        let rules = Rules { trust_domain, root_namespace, netns_annotation: true };
         let mut manifests = Self {
-            directory: config.directory,
+            directory,
             rules,
             scanner: Scanner::default(),
             files: BTreeMap::new(),

@@ -7,10 +7,12 @@ use thiserror::Error;
 
 use crate::mesh::source::field::{one_line, shorten};
 
+use super::authorization_policy::AuthorizationPolicy;
 use super::endpoint_slice::EndpointSlice;
 use super::meta::ObjectMeta;
 use super::namespace::Namespace;
 use super::node::Node;
+use super::peer_authentication::PeerAuthentication;
 use super::pod::Pod;
 use super::service::Service;
 use super::service_account::ServiceAccount;
@@ -30,6 +32,10 @@ pub enum Kind {
     Service,
     /// `discovery.k8s.io/v1` and `v1beta1` EndpointSlice
     EndpointSlice,
+    /// `security.istio.io/v1` and `v1beta1` PeerAuthentication
+    PeerAuthentication,
+    /// `security.istio.io/v1` and `v1beta1` AuthorizationPolicy
+    AuthorizationPolicy,
 }
 
 /// An object of one of the kinds that are read.
@@ -47,6 +53,10 @@ pub enum Object {
     Service(Service),
     /// An EndpointSlice.
     EndpointSlice(EndpointSlice),
+    /// A PeerAuthentication.
+    PeerAuthentication(PeerAuthentication),
+    /// An AuthorizationPolicy.
+    AuthorizationPolicy(AuthorizationPolicy),
 }
 
 /// Names one object: `Pod demo/web-0`, `Namespace demo`.
@@ -72,8 +82,16 @@ pub struct UnknownVersion {
 
 impl Kind {
     /// All kinds that are read.
-    pub const ALL: [Self; 6] =
-        [Self::Namespace, Self::Node, Self::ServiceAccount, Self::Pod, Self::Service, Self::EndpointSlice];
+    pub const ALL: [Self; 8] = [
+        Self::Namespace,
+        Self::Node,
+        Self::ServiceAccount,
+        Self::Pod,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::PeerAuthentication,
+        Self::AuthorizationPolicy,
+    ];
 
     /// The kind of that name in that version; none if it is a kind that does not concern the mesh.
     ///
@@ -99,6 +117,8 @@ impl Kind {
             Self::Pod => "Pod",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
+            Self::PeerAuthentication => "PeerAuthentication",
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
         }
     }
 
@@ -107,6 +127,9 @@ impl Kind {
     pub fn api_versions(self) -> &'static [&'static str] {
         match self {
             Self::EndpointSlice => &["discovery.k8s.io/v1", "discovery.k8s.io/v1beta1"],
+            Self::PeerAuthentication | Self::AuthorizationPolicy => {
+                &["security.istio.io/v1", "security.istio.io/v1beta1"]
+            }
             Self::Namespace | Self::Node | Self::ServiceAccount | Self::Pod | Self::Service => &["v1"],
         }
     }
@@ -130,6 +153,8 @@ impl<'de> DeserializeSeed<'de> for Kind {
             Self::Pod => Object::Pod(Box::new(Pod::deserialize(deserializer)?)),
             Self::Service => Object::Service(Service::deserialize(deserializer)?),
             Self::EndpointSlice => Object::EndpointSlice(EndpointSlice::deserialize(deserializer)?),
+            Self::PeerAuthentication => Object::PeerAuthentication(PeerAuthentication::deserialize(deserializer)?),
+            Self::AuthorizationPolicy => Object::AuthorizationPolicy(AuthorizationPolicy::deserialize(deserializer)?),
         })
     }
 }
@@ -145,6 +170,8 @@ impl Object {
             Self::Pod(_) => Kind::Pod,
             Self::Service(_) => Kind::Service,
             Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::PeerAuthentication(_) => Kind::PeerAuthentication,
+            Self::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
         }
     }
 
@@ -158,7 +185,15 @@ impl Object {
             Self::Pod(object) => &object.metadata,
             Self::Service(object) => &object.metadata,
             Self::EndpointSlice(object) => &object.metadata,
+            Self::PeerAuthentication(object) => &object.metadata,
+            Self::AuthorizationPolicy(object) => &object.metadata,
         }
+    }
+
+    /// Whether it keeps connections out, so that to leave it out where it is wrong would open a door.
+    #[must_use]
+    pub fn is_policy(&self) -> bool {
+        matches!(self, Self::PeerAuthentication(_) | Self::AuthorizationPolicy(_))
     }
 
     /// Its kind, namespace and name.

@@ -29,6 +29,8 @@ pub struct ObjectMeta {
     /// The objects that this one belongs to.
     #[serde(deserialize_with = "nullable")]
     pub owner_references: Vec<OwnerReference>,
+    /// When the object was made, in RFC 3339 and UTC; missing in manifests.
+    pub creation_timestamp: Option<String>,
     /// When the object was asked to go; set while a pod terminates.
     pub deletion_timestamp: Option<String>,
 }

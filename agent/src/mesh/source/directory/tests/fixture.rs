@@ -94,5 +94,9 @@ impl Fixture {
 }
 
 pub(super) fn config(directory: &Path) -> Config {
-    Config { directory: directory.to_owned(), trust_domain: TrustDomain::default() }
+    Config {
+        directory: directory.to_owned(),
+        trust_domain: TrustDomain::default(),
+        root_namespace: "istio-system".into(),
+    }
 }

@@ -1,0 +1,5 @@
+//! What policies must and must not do. The table of single cases, written as manifests, is in `tests/policy/`.
+
+mod generate;
+mod patterns;
+mod properties;

@@ -1,0 +1,7 @@
+//! Kubernetes objects in the directory that the agents watch.
+
+mod directory;
+mod policy;
+
+pub(crate) use directory::{Manifests, file_name};
+pub use policy::{Policy, PolicyBuilder};
