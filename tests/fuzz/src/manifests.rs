@@ -7,7 +7,6 @@ use std::sync::Arc;
 use sotto::mesh::source::convert::derive::endpoint_slices;
 use sotto::mesh::source::convert::mesh::{Mesh, Objects, Rules, mesh};
 use sotto::mesh::source::directory::decode::{Decoded, Located, decode};
-use sotto::model::identity::TrustDomain;
 
 use crate::target::files;
 
@@ -35,6 +34,18 @@ pub(crate) const WORDS: &[&str] = &[
     "kind: EndpointSlice\n",
     "kind: Namespace\n",
     "kind: Node\n",
+    "kind: PeerAuthentication\n",
+    "kind: AuthorizationPolicy\n",
+    "security.istio.io/v1",
+    "mtls: {mode: STRICT}\n",
+    "portLevelMtls:\n",
+    "selector: {matchLabels: {}}\n",
+    "action: DENY\n",
+    "rules:\n",
+    "from: [{source: {principals: ['*']}}]\n",
+    "notIpBlocks: [10.0.0.0/8]\n",
+    "to: [{operation: {ports: ['80']}}]\n",
+    "when: [{key: source.ip, values: ['::/0']}]\n",
     "items:\n",
     "metadata:\n",
     "namespace: ",
@@ -62,7 +73,7 @@ const LONGEST_PROBLEM: usize = 20_000;
 
 pub(crate) fn manifests(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let rules = Rules { trust_domain: TrustDomain::default(), netns_annotation: true };
+    let rules = Rules { netns_annotation: true, ..Rules::default() };
     let decoded = decode(&Arc::from("a.yaml"), text, &rules);
     check_problems(&decoded, text);
     let mut unique = BTreeMap::new();
