@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::control::kubelet::find::KubeletCgroup;
 use crate::model::identity::TrustDomain;
 use crate::telemetry::log::Format;
 
@@ -69,6 +70,11 @@ pub struct StandaloneArgs {
     /// How long open connections may go on after SIGTERM; a second SIGTERM ends them at once
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     pub drain: Duration,
+
+    /// The kubelet's cgroup, from the root of the cgroup2 hierarchy, or `none`: connections that its processes make on the node reach
+    /// pods whatever policy says (probes, lifecycle hooks) [default: kubelet.service in system.slice or where else it usually is]
+    #[arg(long, value_name = "PATH")]
+    pub kubelet_cgroup: Option<KubeletCgroup>,
 
     /// What to log, in the form of RUST_LOG
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]

@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::pages::{self, Shown};
 use crate::control::enroll::reconcile::{self, Outputs, Reconciler};
 use crate::control::enroll::status::EnrolmentStatus;
+use crate::control::kubelet::find::{KubeletCgroup, KubeletStatus};
+use crate::control::kubelet::follow;
 use crate::drivers::admin::server::AdminServer;
 use crate::drivers::certs::authority::Authority;
 use crate::drivers::certs::store::{CertificateStore, StoreConfig};
@@ -56,6 +58,8 @@ pub struct Config {
     pub tunnel: TunnelConfig,
     /// Time limits of reaching an endpoint.
     pub patience: Patience,
+    /// Where the kubelet is, whose probes reach pods whatever policy says.
+    pub kubelet: KubeletCgroup,
 }
 
 /// What differs between node roles.
@@ -129,6 +133,7 @@ struct Agent {
     source: Manifests,
     mesh: (watch::Sender<Arc<MeshState>>, watch::Receiver<Arc<MeshState>>),
     renewal: BoxFuture<'static, ()>,
+    kubelet: BoxFuture<'static, ()>,
     reconciler: Reconciler,
     threads: shards::Threads,
     shown: Shown,
@@ -146,6 +151,9 @@ impl Agent {
         let (certificates, renewal) = CertificateStore::new(parts.authority, store);
         let (local, local_pods) = watch::channel(Arc::<LocalPods>::default());
         let (status, enrolment) = watch::channel(Arc::<EnrolmentStatus>::default());
+        let (kubelet_status, kubelet_seen) = watch::channel(KubeletStatus::default());
+        let host = NetnsCookie::of_this_thread().context("reading the node's network namespace cookie")?;
+        let kubelet = follow::follow(redirect.kubelets()?, config.kubelet.clone(), host, kubelet_status);
 
         let tunnel = Arc::new(config.tunnel.clone());
         let context = Arc::new(Context {
@@ -183,18 +191,19 @@ impl Agent {
         let settings = reconcile::Config {
             node: Arc::clone(&config.node),
             threads: config.threads,
-            host: NetnsCookie::of_this_thread().context("reading the node's network namespace cookie")?,
+            host,
             grace: GONE_POD_GRACE,
             descriptors: budgets.descriptors,
             memory: budgets.memory,
         };
         let reconciler = Reconciler::new(settings, redirect, certificates.clone(), outputs, drain.clone());
-        let shown = Shown { mesh: mesh.1.clone(), enrolment, certificates, metrics, readiness };
-        Ok(Self { config, source, mesh, renewal: renewal.boxed(), reconciler, threads, shown, drain })
+        let shown = Shown { mesh: mesh.1.clone(), enrolment, kubelet: kubelet_seen, certificates, metrics, readiness };
+        Ok(Self { config, source, mesh, renewal: renewal.boxed(), kubelet: kubelet.boxed(), reconciler, threads, shown, drain })
     }
 
     async fn run(self) -> anyhow::Result<()> {
-        let Self { config, source, mesh: (mesh_sender, mesh), renewal, mut reconciler, threads, shown, drain } = self;
+        let Self { config, source, mesh: (mesh_sender, mesh), renewal, kubelet, mut reconciler, threads, shown, drain } =
+            self;
         let readiness = shown.readiness.clone();
         let admin = AdminServer::bind(config.admin, pages::routes(shown)).await?;
         if !config.admin.ip().is_loopback() {
@@ -206,6 +215,7 @@ impl Agent {
             tokio::join!(
                 manifest_watch::run(source, mesh_sender, stopped.cancelled()),
                 stopped.run_until_cancelled(renewal),
+                stopped.run_until_cancelled(kubelet),
                 admin.serve(stopped.cancelled()),
             );
         };

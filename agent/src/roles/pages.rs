@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::control::enroll::status::EnrolmentStatus;
+use crate::control::kubelet::find::KubeletStatus;
 use crate::drivers::admin::server::{Page, Route};
 use crate::drivers::certs::store::{CertificateStatus, CertificateStore};
 use crate::mesh::source::state::MeshState;
@@ -20,6 +21,8 @@ pub struct Shown {
     pub mesh: watch::Receiver<Arc<MeshState>>,
     /// The pods of this node.
     pub enrolment: watch::Receiver<Arc<EnrolmentStatus>>,
+    /// Where the kubelet is.
+    pub kubelet: watch::Receiver<KubeletStatus>,
     /// The certificates of this node.
     pub certificates: CertificateStore,
     /// What is counted.
@@ -100,6 +103,7 @@ fn dump(shown: &Shown) -> Page {
         "version": env!("CARGO_PKG_VERSION"),
         "stateVersion": state.version,
         "pods": shown.enrolment.borrow().pods,
+        "kubelet": &*shown.kubelet.borrow(),
         "workloads": workloads,
         "services": services,
         "certificates": certificates,

@@ -38,6 +38,7 @@ pub fn config(args: StandaloneArgs) -> anyhow::Result<Config> {
             drain: args.drain,
             tunnel: TunnelConfig::default(),
             patience: Patience::default(),
+            kubelet: args.kubelet_cgroup.unwrap_or_default(),
         },
     })
 }
