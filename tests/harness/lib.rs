@@ -19,6 +19,7 @@
 //! when it goes out of scope, also by a panic; what a killed process left behind is swept by the next one.
 
 mod agent;
+mod cgroup;
 mod external;
 mod leftovers;
 mod manifests;
@@ -33,6 +34,7 @@ mod wait;
 pub mod wire;
 
 pub use agent::{AccessEntry, Agent, AgentBuilder, Metrics, Ztunnel, ZtunnelProgram};
+pub use cgroup::{Cgroup, dial_from};
 pub use external::External;
 pub use manifests::{Policy, PolicyBuilder};
 pub use mesh::{Mesh, NamespaceHandle, clean_up_on_signals};

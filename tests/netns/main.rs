@@ -13,5 +13,6 @@ mod life;
 mod manifests;
 mod peers;
 mod plain;
+mod policy;
 mod same_node;
 mod services;

@@ -198,7 +198,17 @@ impl Agent {
         };
         let reconciler = Reconciler::new(settings, redirect, certificates.clone(), outputs, drain.clone());
         let shown = Shown { mesh: mesh.1.clone(), enrolment, kubelet: kubelet_seen, certificates, metrics, readiness };
-        Ok(Self { config, source, mesh, renewal: renewal.boxed(), kubelet: kubelet.boxed(), reconciler, threads, shown, drain })
+        Ok(Self {
+            config,
+            source,
+            mesh,
+            renewal: renewal.boxed(),
+            kubelet: kubelet.boxed(),
+            reconciler,
+            threads,
+            shown,
+            drain,
+        })
     }
 
     async fn run(self) -> anyhow::Result<()> {

@@ -36,7 +36,9 @@ pub enum KubeletCgroup {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// Not a path from the root of the hierarchy.
-    #[error("{0:?}: write the path from the root of the cgroup2 hierarchy, as /system.slice/kubelet.service, or `none`")]
+    #[error(
+        "{0:?}: write the path from the root of the cgroup2 hierarchy, as /system.slice/kubelet.service, or `none`"
+    )]
     Form(String),
     /// The root: what nobody has put anywhere.
     #[error(

@@ -48,7 +48,9 @@ pub async fn follow(
 
 fn tell(place: &KubeletCgroup, found: &KubeletStatus) {
     match (&found.cgroup, &found.problem) {
-        (Some(cgroup), _) => tracing::info!(cgroup = %cgroup.display(), "the kubelet's probes reach pods whatever policy says"),
+        (Some(cgroup), _) => {
+            tracing::info!(cgroup = %cgroup.display(), "the kubelet's probes reach pods whatever policy says")
+        }
         // Where nobody said that there is a kubelet there may be none.
         (None, Some(problem)) if *place == KubeletCgroup::Usual => tracing::info!(problem, "no kubelet found"),
         (None, Some(problem)) => tracing::warn!(problem, "no kubelet found"),
