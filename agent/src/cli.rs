@@ -24,6 +24,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the node agent without Kubernetes, on a directory of Kubernetes manifests
     Standalone(StandaloneArgs),
+    /// Ask the running agent whether policies let a connection in, and why: exit status 0 if so, 1 if not, 2 without an answer
+    Explain(ExplainArgs),
 }
 
 /// Flags of `sotto standalone`.
@@ -83,6 +85,48 @@ pub struct StandaloneArgs {
     /// How log lines look
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+}
+
+/// Flags of `sotto explain`.
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("client").required(true).multiple(true).args(["from", "from_identity", "from_ip"]))]
+pub struct ExplainArgs {
+    /// The pod that connects
+    #[arg(long, value_name = "NAMESPACE/POD", conflicts_with = "from_identity")]
+    pub from: Option<String>,
+
+    /// The identity that connects: spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT
+    #[arg(long, value_name = "IDENTITY")]
+    pub from_identity: Option<String>,
+
+    /// The address that the connection comes from, if not the pod's; alone: somebody in clear text
+    #[arg(long, value_name = "IP")]
+    pub from_ip: Option<String>,
+
+    /// The pod that is connected to, by name or by address
+    #[arg(long, value_name = "NAMESPACE/POD|IP")]
+    pub to: String,
+
+    /// The port of the pod (not of a Service)
+    #[arg(long, value_name = "N")]
+    pub port: u16,
+
+    /// The agent to ask: any that knows the pod
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15000")]
+    pub admin_addr: SocketAddr,
+
+    /// How to show the answer
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// How an answer looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Text,
+    /// For programs
+    Json,
 }
 
 /// How log lines look.

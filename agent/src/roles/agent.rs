@@ -197,7 +197,10 @@ impl Agent {
             memory: budgets.memory,
         };
         let reconciler = Reconciler::new(settings, redirect, certificates.clone(), outputs, drain.clone());
-        let shown = Shown { mesh: mesh.1.clone(), enrolment, kubelet: kubelet_seen, certificates, metrics, readiness };
+        let trust_domain = config.trust_domain.clone();
+        let (mesh_seen, kubelet_seen) = (mesh.1.clone(), kubelet_seen);
+        let shown =
+            Shown { mesh: mesh_seen, enrolment, kubelet: kubelet_seen, certificates, trust_domain, metrics, readiness };
         Ok(Self {
             config,
             source,

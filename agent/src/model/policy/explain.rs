@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::authentication::Setting;
 use super::authorization::{Action, AuthorizationPolicy};
-use super::evaluate::{Verdict, evaluate};
+use super::evaluate::{Reason, Verdict, evaluate};
 use super::rule::{Attribute, Matcher, Request, Rule, Truth};
 use super::workload::WorkloadPolicies;
 use crate::model::workload::ObjectName;
@@ -40,6 +40,17 @@ pub struct Outcome {
     pub matches: bool,
     /// What it asks for and does not get, or cannot see; empty if everything is met.
     pub unmet: Vec<String>,
+}
+
+impl Explanation {
+    /// Whether this is the policy that decided.
+    #[must_use]
+    pub fn decided_by(&self, considered: &Considered) -> bool {
+        let Some(by) = &self.verdict.decided_by else { return false };
+        self.verdict.reason != Reason::StrictMtls
+            && by.policy == considered.name
+            && by.rule.is_none_or(|rule| considered.rules.get(rule).is_some_and(|rule| rule.matches))
+    }
 }
 
 /// So many alternatives, values and unmet requirements are told of; more are counted.

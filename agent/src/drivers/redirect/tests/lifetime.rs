@@ -244,10 +244,10 @@ fn programs_are_small() {
 /// Ids of each pinned link and of its program.
 fn links(pin_dir: &Path) -> BTreeMap<String, (u32, u32)> {
     let mut found = BTreeMap::new();
-    for directory in fs::read_dir(pin_dir.join("v1/pods")).unwrap().map(|entry| entry.unwrap().path()) {
+    for directory in fs::read_dir(pin_dir.join(format!("v{LAYOUT}/pods"))).unwrap().map(|entry| entry.unwrap().path()) {
         collect(&directory, &mut found);
     }
-    collect(&pin_dir.join("v1/links"), &mut found);
+    collect(&pin_dir.join(format!("v{LAYOUT}/links")), &mut found);
     found
 }
 
