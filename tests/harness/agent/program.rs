@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -219,6 +219,18 @@ impl Agent {
             let mut services = dump["services"].as_array()?.iter();
             services.any(|s| s["name"] == *name && s["namespace"] == *namespace).then_some(())
         });
+    }
+
+    /// Runs a subcommand of the same program on the agent's node, as an operator does.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn ask(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(binary());
+        command.args(arguments).env("NO_COLOR", "1");
+        let output = self.0.node.netns().run(|| command.output());
+        output.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
     }
 
     /// An admin page.

@@ -1,6 +1,7 @@
 //! Who may talk to whom, on real connections.
 
 mod attempts;
+mod explain;
 mod live;
 mod modes;
 mod probes;

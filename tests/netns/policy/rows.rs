@@ -15,10 +15,13 @@ struct Row {
     reached: [(&'static str, u16); 2],
 }
 
-fn rows(client: &Pod) -> Vec<Row> {
+fn rows(client: &Pod, server: &Pod, strangers: &[&Pod]) -> Vec<Row> {
     let (a, b) = (8080, 9090);
     let principal = client.identity().replace("spiffe://", "");
     let ips = json!([client.ip().to_string(), client.ip6().to_string()]);
+    let server = json!([server.ip().to_string(), server.ip6().to_string()]);
+    let not_client: Vec<String> =
+        strangers.iter().flat_map(|pod| [pod.ip(), pod.ip6()]).map(|ip| ip.to_string()).collect();
     let only_client = |about, rules| Row {
         about,
         action: "ALLOW",
@@ -76,6 +79,52 @@ fn rows(client: &Pod) -> Vec<Row> {
             refused: [("other", a), ("stranger", a)],
             reached: [("client", a), ("client", b)],
         },
+        only_client("serviceAccounts of another namespace", source(json!({"serviceAccounts": ["demo/client"]}))),
+        Row {
+            about: "notServiceAccounts",
+            action: "DENY",
+            rules: source(json!({"notServiceAccounts": ["client"]})),
+            refused: [("other", a), ("stranger", a)],
+            reached: [("client", a), ("client", b)],
+        },
+        Row {
+            about: "notRemoteIpBlocks",
+            action: "ALLOW",
+            rules: source(json!({"notRemoteIpBlocks": ips})),
+            refused: [("client", a), ("client", b)],
+            reached: [("other", a), ("stranger", a)],
+        },
+        only_client("namespaces by prefix and suffix", source(json!({"namespaces": ["de*", "*nothing"]}))),
+        only_client(
+            "notValues",
+            json!([{"when": [{"key": "source.ip", "values": ["0.0.0.0/0", "::/0"], "notValues": not_client}]}]),
+        ),
+        Row {
+            about: "destination.ip",
+            action: "DENY",
+            rules: json!([{"to": [{"operation": {"ports": ["9090"]}}], "when": [{"key": "destination.ip", "values": server}]}]),
+            refused: [("client", b), ("stranger", b)],
+            reached: [("other", a), ("client", a)],
+        },
+        only_client(
+            "destination.ip that is another's",
+            json!([
+                {"when": [{"key": "destination.ip", "values": ["192.0.2.1"]}]},
+                {"from": [{"source": {"namespaces": ["demo"]}}], "when": [{"key": "destination.ip", "notValues": ["192.0.2.1"]}]},
+            ]),
+        ),
+        only_client(
+            "source.serviceAccount",
+            json!([{"when": [{"key": "source.serviceAccount", "values": ["demo/client"]}]}]),
+        ),
+        only_client("remote.ip", json!([{"when": [{"key": "remote.ip", "values": ips}]}])),
+        Row {
+            about: "an ALLOW rule with HTTP attributes allows nothing",
+            action: "ALLOW",
+            rules: json!([{"to": [{"operation": {"methods": ["GET"]}}]}, {"to": [{"operation": {"ports": ["9090"]}}]}]),
+            refused: [("client", a), ("stranger", a)],
+            reached: [("client", b), ("other", b)],
+        },
         port("ports", "DENY", json!([{"to": [{"operation": {"ports": ["9090"]}}]}])),
         port("notPorts", "ALLOW", json!([{"to": [{"operation": {"notPorts": ["9090"]}}]}])),
         port("destination.port", "ALLOW", json!([{"when": [{"key": "destination.port", "values": ["8080"]}]}])),
@@ -106,7 +155,7 @@ fn every_attribute_decides_about_real_connections() {
         _ => &stranger,
     };
     let mut policy = pair.mesh.authorization_policy("row").create();
-    for (number, row) in rows(&pair.client).into_iter().enumerate() {
+    for (number, row) in rows(&pair.client, &pair.server, &[&other, &stranger]).into_iter().enumerate() {
         policy.change(row.action, row.rules);
         let address = |port| if number % 2 == 0 { pair.server.addr(port) } else { pair.server.addr6(port) };
         // What was there before may have refused the same: only all four together show that the policy has been read.
