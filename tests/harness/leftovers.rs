@@ -18,7 +18,7 @@ pub(crate) fn sweep() {
         remove_pins(&name);
         netns::remove(&name);
     }
-    crate::cgroup::sweep(is_orphan);
+    crate::traffic::cgroup::sweep(is_orphan);
     let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
     for entry in entries.flatten() {
         if entry.file_name().to_str().is_some_and(is_orphan) {

@@ -19,7 +19,6 @@
 //! when it goes out of scope, also by a panic; what a killed process left behind is swept by the next one.
 
 mod agent;
-mod cgroup;
 mod external;
 mod leftovers;
 mod manifests;
@@ -34,7 +33,6 @@ mod wait;
 pub mod wire;
 
 pub use agent::{AccessEntry, Agent, AgentBuilder, Metrics, Ztunnel, ZtunnelProgram};
-pub use cgroup::{Cgroup, dial_from};
 pub use external::External;
 pub use manifests::{Policy, PolicyBuilder};
 pub use mesh::{Mesh, NamespaceHandle, clean_up_on_signals};
@@ -43,6 +41,6 @@ pub use node::Node;
 pub use pod::{Pod, PodBuilder};
 pub use process::Process;
 pub use service::{Service, ServiceBuilder};
-pub use traffic::{Conn, Server, Site};
+pub use traffic::{Cgroup, Conn, Server, Site, dial_from};
 pub use wait::{DEADLINE, eventually, holds_for};
 pub use wire::{Capture, Marker, Wire};

@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot do ends the test")]
 
-mod around;
 mod capture;
 mod closing;
 mod enrolment;

@@ -15,129 +15,126 @@ struct Row {
     reached: [(&'static str, u16); 2],
 }
 
-fn rows(client: &Pod, server: &Pod, strangers: &[&Pod]) -> Vec<Row> {
-    let (a, b) = (8080, 9090);
-    let principal = client.identity().replace("spiffe://", "");
-    let ips = json!([client.ip().to_string(), client.ip6().to_string()]);
-    let server = json!([server.ip().to_string(), server.ip6().to_string()]);
-    let not_client: Vec<String> =
-        strangers.iter().flat_map(|pod| [pod.ip(), pod.ip6()]).map(|ip| ip.to_string()).collect();
-    let only_client = |about, rules| Row {
-        about,
-        action: "ALLOW",
-        rules,
-        refused: [("other", a), ("stranger", a)],
-        reached: [("client", a), ("client", b)],
-    };
-    let all_but_client = |about, rules| Row {
-        about,
-        action: "DENY",
-        rules,
-        refused: [("client", a), ("client", b)],
-        reached: [("other", a), ("stranger", a)],
-    };
-    let port = |about, action, rules| Row {
-        about,
-        action,
-        rules,
-        refused: [("client", b), ("stranger", b)],
-        reached: [("other", a), ("client", a)],
-    };
+const A: u16 = 8080;
+const B: u16 = 9090;
+
+/// What rules name.
+struct World {
+    principal: String,
+    client: [String; 2],
+    server: [String; 2],
+    strangers: Vec<String>,
+}
+
+fn addresses(pod: &Pod) -> [String; 2] {
+    [pod.ip(), pod.ip6()].map(|ip| ip.to_string())
+}
+
+/// Two of the client get in and nobody else does.
+fn only_client(about: &'static str, rules: Value) -> Row {
+    let (refused, reached) = ([("other", A), ("stranger", A)], [("client", A), ("client", B)]);
+    Row { about, action: "ALLOW", rules, refused, reached }
+}
+
+/// Only the client is kept out.
+fn all_but_client(about: &'static str, action: &'static str, rules: Value) -> Row {
+    let (refused, reached) = ([("client", A), ("client", B)], [("other", A), ("stranger", A)]);
+    Row { about, action, rules, refused, reached }
+}
+
+/// One port is closed to all.
+fn only_port(about: &'static str, action: &'static str, rules: Value) -> Row {
+    let (refused, reached) = ([("client", B), ("stranger", B)], [("other", A), ("client", A)]);
+    Row { about, action, rules, refused, reached }
+}
+
+fn denied_but_client(about: &'static str, rules: Value) -> Row {
+    Row { action: "DENY", ..only_client(about, rules) }
+}
+
+fn when(key: &str, values: impl Into<Value>) -> Value {
+    json!([{"when": [{"key": key, "values": values.into()}]}])
+}
+
+impl World {
+    fn new(pair: &Pair, strangers: &[&Pod]) -> Self {
+        Self {
+            principal: pair.client.identity().replace("spiffe://", ""),
+            client: addresses(&pair.client),
+            server: addresses(&pair.server),
+            strangers: strangers.iter().flat_map(|pod| addresses(pod)).collect(),
+        }
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        [self.sources(), self.negative_sources(), self.conditions(), operations()].into_iter().flatten().collect()
+    }
+
+    fn sources(&self) -> Vec<Row> {
+        let Self { principal, client, .. } = self;
+        vec![
+            only_client("principals", source(json!({"principals": [principal]}))),
+            all_but_client("principals by suffix", "DENY", source(json!({"principals": ["*/ns/demo/sa/client"]}))),
+            only_client("principals by prefix", source(json!({"principals": ["cluster.local/ns/demo/*"]}))),
+            Row {
+                refused: [("stranger", A), ("stranger", B)],
+                reached: [("client", A), ("other", A)],
+                ..only_client("any principal", source(json!({"principals": ["*"]})))
+            },
+            all_but_client("namespaces", "DENY", source(json!({"namespaces": ["demo"]}))),
+            only_client("namespaces by prefix and suffix", source(json!({"namespaces": ["de*", "*nothing"]}))),
+            only_client("serviceAccounts", source(json!({"serviceAccounts": ["client"]}))),
+            only_client("serviceAccounts with their namespace", source(json!({"serviceAccounts": ["demo/client"]}))),
+            all_but_client("ipBlocks", "DENY", source(json!({"ipBlocks": client}))),
+            only_client("remoteIpBlocks", source(json!({"remoteIpBlocks": client}))),
+        ]
+    }
+
+    fn negative_sources(&self) -> Vec<Row> {
+        let Self { principal, client, .. } = self;
+        vec![
+            denied_but_client("notPrincipals", source(json!({"notPrincipals": [principal]}))),
+            all_but_client("notNamespaces", "ALLOW", source(json!({"notNamespaces": ["demo"]}))),
+            denied_but_client("notServiceAccounts", source(json!({"notServiceAccounts": ["client"]}))),
+            denied_but_client("notIpBlocks", source(json!({"notIpBlocks": client}))),
+            all_but_client("notRemoteIpBlocks", "ALLOW", source(json!({"notRemoteIpBlocks": client}))),
+        ]
+    }
+
+    fn conditions(&self) -> Vec<Row> {
+        let Self { principal, client, server, strangers } = self;
+        let anywhere = ["0.0.0.0/0", "::/0"];
+        let port_there = json!([{
+            "to": [{"operation": {"ports": ["9090"]}}], "when": [{"key": "destination.ip", "values": server}],
+        }]);
+        let elsewhere = json!([
+            {"when": [{"key": "destination.ip", "values": ["192.0.2.1"]}]},
+            {"from": [{"source": {"namespaces": ["demo"]}}], "when": [{"key": "destination.ip", "notValues": ["192.0.2.1"]}]},
+        ]);
+        let not_values = json!([{"when": [{"key": "source.ip", "values": anywhere, "notValues": strangers}]}]);
+        vec![
+            only_client("source.ip", when("source.ip", client.to_vec())),
+            only_client("remote.ip", when("remote.ip", client.to_vec())),
+            only_client("notValues", not_values),
+            all_but_client("source.namespace", "DENY", when("source.namespace", vec!["demo"])),
+            only_client("source.principal", when("source.principal", vec![principal.as_str()])),
+            only_client("source.serviceAccount", when("source.serviceAccount", vec!["demo/client"])),
+            only_port("destination.ip", "DENY", port_there),
+            only_client("destination.ip that is another's, and that is not", elsewhere),
+            only_port("destination.port", "ALLOW", when("destination.port", vec!["8080"])),
+        ]
+    }
+}
+
+fn operations() -> Vec<Row> {
+    let with_methods = json!([{"to": [{"operation": {"ports": ["9090"], "methods": ["POST"]}}]}]);
+    let or_methods =
+        json!([{"to": [{"operation": {"methods": ["GET"]}}]}, {"to": [{"operation": {"ports": ["8080"]}}]}]);
     vec![
-        only_client("principals", source(json!({"principals": [principal]}))),
-        all_but_client("principals by suffix", source(json!({"principals": ["*/ns/demo/sa/client"]}))),
-        only_client("principals by prefix", source(json!({"principals": ["cluster.local/ns/demo/*"]}))),
-        all_but_client("namespaces", source(json!({"namespaces": ["demo"]}))),
-        only_client("serviceAccounts", source(json!({"serviceAccounts": ["client"]}))),
-        all_but_client("ipBlocks", source(json!({"ipBlocks": ips}))),
-        only_client("remoteIpBlocks", source(json!({"remoteIpBlocks": ips}))),
-        Row {
-            about: "any principal",
-            action: "ALLOW",
-            rules: source(json!({"principals": ["*"]})),
-            refused: [("stranger", a), ("stranger", b)],
-            reached: [("client", a), ("other", a)],
-        },
-        Row {
-            about: "notPrincipals",
-            action: "DENY",
-            rules: source(json!({"notPrincipals": [principal]})),
-            refused: [("other", a), ("stranger", a)],
-            reached: [("client", a), ("client", b)],
-        },
-        Row {
-            about: "notNamespaces",
-            action: "ALLOW",
-            rules: source(json!({"notNamespaces": ["demo"]})),
-            refused: [("client", a), ("client", b)],
-            reached: [("other", a), ("stranger", a)],
-        },
-        Row {
-            about: "notIpBlocks",
-            action: "DENY",
-            rules: source(json!({"notIpBlocks": ips})),
-            refused: [("other", a), ("stranger", a)],
-            reached: [("client", a), ("client", b)],
-        },
-        only_client("serviceAccounts of another namespace", source(json!({"serviceAccounts": ["demo/client"]}))),
-        Row {
-            about: "notServiceAccounts",
-            action: "DENY",
-            rules: source(json!({"notServiceAccounts": ["client"]})),
-            refused: [("other", a), ("stranger", a)],
-            reached: [("client", a), ("client", b)],
-        },
-        Row {
-            about: "notRemoteIpBlocks",
-            action: "ALLOW",
-            rules: source(json!({"notRemoteIpBlocks": ips})),
-            refused: [("client", a), ("client", b)],
-            reached: [("other", a), ("stranger", a)],
-        },
-        only_client("namespaces by prefix and suffix", source(json!({"namespaces": ["de*", "*nothing"]}))),
-        only_client(
-            "notValues",
-            json!([{"when": [{"key": "source.ip", "values": ["0.0.0.0/0", "::/0"], "notValues": not_client}]}]),
-        ),
-        Row {
-            about: "destination.ip",
-            action: "DENY",
-            rules: json!([{"to": [{"operation": {"ports": ["9090"]}}], "when": [{"key": "destination.ip", "values": server}]}]),
-            refused: [("client", b), ("stranger", b)],
-            reached: [("other", a), ("client", a)],
-        },
-        only_client(
-            "destination.ip that is another's",
-            json!([
-                {"when": [{"key": "destination.ip", "values": ["192.0.2.1"]}]},
-                {"from": [{"source": {"namespaces": ["demo"]}}], "when": [{"key": "destination.ip", "notValues": ["192.0.2.1"]}]},
-            ]),
-        ),
-        only_client(
-            "source.serviceAccount",
-            json!([{"when": [{"key": "source.serviceAccount", "values": ["demo/client"]}]}]),
-        ),
-        only_client("remote.ip", json!([{"when": [{"key": "remote.ip", "values": ips}]}])),
-        Row {
-            about: "an ALLOW rule with HTTP attributes allows nothing",
-            action: "ALLOW",
-            rules: json!([{"to": [{"operation": {"methods": ["GET"]}}]}, {"to": [{"operation": {"ports": ["9090"]}}]}]),
-            refused: [("client", a), ("stranger", a)],
-            reached: [("client", b), ("other", b)],
-        },
-        port("ports", "DENY", json!([{"to": [{"operation": {"ports": ["9090"]}}]}])),
-        port("notPorts", "ALLOW", json!([{"to": [{"operation": {"notPorts": ["9090"]}}]}])),
-        port("destination.port", "ALLOW", json!([{"when": [{"key": "destination.port", "values": ["8080"]}]}])),
-        only_client("source.ip", json!([{"when": [{"key": "source.ip", "values": ips}]}])),
-        all_but_client("source.namespace", json!([{"when": [{"key": "source.namespace", "values": ["demo"]}]}])),
-        only_client("source.principal", json!([{"when": [{"key": "source.principal", "values": [principal]}]}])),
-        Row {
-            about: "HTTP attributes do not keep DENY from the rest of its rule",
-            action: "DENY",
-            rules: json!([{"to": [{"operation": {"ports": ["9090"], "methods": ["POST"]}}]}]),
-            refused: [("client", b), ("stranger", b)],
-            reached: [("client", a), ("stranger", a)],
-        },
+        only_port("ports", "DENY", json!([{"to": [{"operation": {"ports": ["9090"]}}]}])),
+        only_port("notPorts", "ALLOW", json!([{"to": [{"operation": {"notPorts": ["9090"]}}]}])),
+        only_port("HTTP attributes do not keep DENY from the rest of its rule", "DENY", with_methods),
+        only_port("an ALLOW rule with HTTP attributes allows nothing", "ALLOW", or_methods),
     ]
 }
 
@@ -155,7 +152,7 @@ fn every_attribute_decides_about_real_connections() {
         _ => &stranger,
     };
     let mut policy = pair.mesh.authorization_policy("row").create();
-    for (number, row) in rows(&pair.client, &pair.server, &[&other, &stranger]).into_iter().enumerate() {
+    for (number, row) in World::new(&pair, &[&other, &stranger]).rows().into_iter().enumerate() {
         policy.change(row.action, row.rules);
         let address = |port| if number % 2 == 0 { pair.server.addr(port) } else { pair.server.addr6(port) };
         // What was there before may have refused the same: only all four together show that the policy has been read.

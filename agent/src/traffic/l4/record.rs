@@ -91,7 +91,11 @@ impl Connection {
                 Some(suppressed) => suppressed,
                 None => return,
             },
-            _ => 0,
+            ResponseFlags::None
+            | ResponseFlags::Connect
+            | ResponseFlags::TlsFailure
+            | ResponseFlags::H2HandshakeFailure
+            | ResponseFlags::IdentityError => 0,
         };
         record.log_failure(&Traffic::default(), error, suppressed);
     }

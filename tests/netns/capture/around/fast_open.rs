@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use harness::holds_for;
-use nix::sys::socket::{getpeername, setsockopt, sockopt};
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::way::Way;

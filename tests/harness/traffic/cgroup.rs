@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
+use super::site::Site;
 use crate::mesh::{Mesh, lock};
-use crate::traffic::Site;
 
 /// How long one exchange may take, in seconds.
 const PATIENCE: &str = "5";
