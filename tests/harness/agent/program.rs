@@ -265,6 +265,15 @@ impl Agent {
         Path::new("/sys/fs/bpf/sotto").join(self.0.node.name())
     }
 
+    /// The number of pods that the kernel keeps programs for.
+    #[must_use]
+    pub fn pinned_pods(&self) -> usize {
+        let count = |directory: &Path| std::fs::read_dir(directory).map_or(0, |entries| entries.flatten().count());
+        // One directory per layout of the maps; an agent leaves no other behind.
+        let layouts = std::fs::read_dir(self.pins()).into_iter().flatten().flatten();
+        layouts.map(|layout| count(&layout.path().join("pods"))).sum()
+    }
+
     /// What speaks against this agent at the end of a test.
     pub(crate) fn complaint(&self) -> Option<String> {
         if !self.0.ended_by_test.load(Ordering::SeqCst) && !self.is_running() {

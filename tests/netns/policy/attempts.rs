@@ -25,12 +25,19 @@ pub(super) fn wait_reached(site: &Site, address: SocketAddr) {
     eventually(DEADLINE, &format!("{address} is reached"), || try_exchange(site, address).ok());
 }
 
+/// Whether a connection failed as one that is refused or reset does; a reset that comes between two calls shows in odd ways.
+pub(super) fn is_refusal(error: &io::Error) -> bool {
+    let kinds =
+        [ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset, ErrorKind::NotConnected, ErrorKind::BrokenPipe];
+    kinds.contains(&error.kind())
+}
+
 /// Waits until connections fail as those to a closed port do.
 #[track_caller]
 pub(super) fn wait_refused(site: &Site, address: SocketAddr) {
     eventually(DEADLINE, &format!("{address} is refused"), || match try_exchange(site, address) {
         Ok(()) => None,
-        Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) => Some(()),
+        Err(error) if is_refusal(&error) => Some(()),
         Err(error) => panic!("{error} instead of a refusal at {address}"),
     });
 }

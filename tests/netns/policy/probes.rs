@@ -8,7 +8,7 @@ use harness::{Agent, Cgroup, DEADLINE, Mesh, Node, Pod, Site, dial_from, eventua
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::attempts::{try_exchange, wait_reached, wait_refused};
+use super::attempts::{is_refusal, try_exchange, wait_reached, wait_refused};
 
 const HTTP: u16 = 8080;
 const ECHO: u16 = 9090;
@@ -159,10 +159,7 @@ fn a_probes_port_is_no_pass_for_the_next_process_that_has_it() {
                 other => Some(other),
             });
             let error = denied.expect_err("another process has the probe's port, not its pass");
-            assert!(
-                matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused),
-                "{error}"
-            );
+            assert!(is_refusal(&error), "{error}");
         }
     }
     assert_eq!(ports.peers().len(), 10, "only the probes reached the application");
