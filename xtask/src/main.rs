@@ -4,13 +4,13 @@
 mod build;
 mod cache;
 mod ci;
-mod demo;
+mod cluster;
 mod deny;
 mod ebpf;
-mod fuzz;
+mod exercise;
+mod image;
 mod process;
 mod setup;
-mod soak;
 mod tidy;
 mod tiers;
 mod workspace;
@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::exercise::{demo, fuzz, soak};
 use crate::tiers::runner::Selection;
 use crate::workspace::Workspace;
 
@@ -46,6 +47,10 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Mixed traffic between two nodes while agents crash, end and start, and a report of what failed and what grew.
     Soak(soak::Options),
+    /// A Kubernetes cluster of two nodes on this machine, built from Debian's source; or its API server alone.
+    Cluster(cluster::command::Options),
+    /// Build the container image of sotto as an OCI archive, without Docker.
+    Image(image::sotto::Options),
     /// Check layers, budgets, module docs and documents.
     Tidy,
     /// Everything that continuous integration checks, in its order.
@@ -60,6 +65,10 @@ fn main() -> ExitCode {
 }
 
 fn run(task: Task) -> anyhow::Result<ExitCode> {
+    // Needs no source tree: it is also pid 1 of a node, which outlives the command that starts it.
+    if let Task::Cluster(options) = &task {
+        return cluster::command::run(options);
+    }
     let workspace = Workspace::discover()?;
     match task {
         Task::Setup => setup::prepare::run(&workspace),
@@ -69,6 +78,8 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Demo(options) => demo::run(&workspace, &options),
         Task::Fuzz(options) => fuzz::run(&workspace, &options),
         Task::Soak(options) => soak::run(&workspace, &options),
+        Task::Cluster(options) => cluster::command::run(&options),
+        Task::Image(options) => image::sotto::run(&workspace, &options),
         Task::Tidy => tidy::report::run(&workspace),
         Task::Ci => ci::run(&workspace),
     }
