@@ -105,8 +105,10 @@ impl<'a> ControlPlane<'a> {
         ] {
             command.arg(format!("--{flag}={}", self.state.pki(file).display()));
         }
-        command.args(["--kubelet-preferred-address-types=InternalIP", "--requestheader-allowed-names=front-proxy-client"]);
-        command.args(["--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group"]);
+        command
+            .args(["--kubelet-preferred-address-types=InternalIP", "--requestheader-allowed-names=front-proxy-client"]);
+        command
+            .args(["--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group"]);
         command.arg("--requestheader-extra-headers-prefix=X-Remote-Extra-");
         command.arg(format!("--service-account-issuer={ISSUER}")).arg(format!("--api-audiences={ISSUER}"));
         command.arg(format!("--service-cluster-ip-range={SERVICES}"));
@@ -130,6 +132,8 @@ impl<'a> ControlPlane<'a> {
         // Ranges of pods are fixed for each node: allocating them would hold up every controller for ten seconds.
         command.arg(format!("--cluster-cidr={PODS}"));
         command.args(["--node-monitor-grace-period=20s", "--pod-eviction-timeout=30s"]);
+        // It would make the default folder in the machine's /usr.
+        command.arg("--flex-volume-plugin-dir").arg(self.state.dir().join("volume-plugins"));
         command
     }
 

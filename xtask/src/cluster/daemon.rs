@@ -7,17 +7,17 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::state::State;
 
-/// How long a process has to end by itself.
+/// How long the kernel may take to end a process.
 const GRACE: Duration = Duration::from_secs(10);
 /// How often a condition is looked at.
-const POLL: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(100);
 
 /// A process that was started for a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,36 +93,22 @@ impl Daemon {
         children.split_whitespace().next()?.parse().ok()
     }
 
-    /// Asks it to end and waits; makes it end after a while.
-    pub(super) fn stop(&self, state: &State) -> Result<()> {
-        self.end(Signal::SIGTERM, GRACE)?;
-        self.kill(state)
-    }
-
-    /// Ends it at once and forgets it.
-    pub(super) fn kill(&self, state: &State) -> Result<()> {
-        self.end(Signal::SIGKILL, GRACE)?;
+    /// Ends it at once and forgets it: what it might still write is removed with the cluster.
+    pub(super) fn end(&self, state: &State) -> Result<()> {
         if self.runs() {
-            bail!("{} (pid {}) does not end", self.name, self.pid);
+            match kill(Pid::from_raw(self.pid), Signal::SIGKILL) {
+                Ok(()) | Err(nix::Error::ESRCH) => {}
+                Err(error) => bail!("cannot end {} (pid {}): {error}", self.name, self.pid),
+            }
         }
+        await_condition(GRACE, || {
+            ensure!(!self.runs(), "{} (pid {}) does not end", self.name, self.pid);
+            Ok(())
+        })?;
         match fs::remove_file(state.record(&self.name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         }
-    }
-
-    fn end(&self, signal: Signal, patience: Duration) -> Result<()> {
-        if self.runs() {
-            match kill(Pid::from_raw(self.pid), signal) {
-                Ok(()) | Err(nix::Error::ESRCH) => {}
-                Err(error) => bail!("cannot end {} (pid {}): {error}", self.name, self.pid),
-            }
-            let end = Instant::now() + patience;
-            while self.runs() && Instant::now() < end {
-                thread::sleep(POLL);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -134,7 +120,7 @@ pub(super) fn await_condition(patience: Duration, mut condition: impl FnMut() ->
             Err(error) if Instant::now() >= end => {
                 return Err(error).with_context(|| format!("gave up after {} s", patience.as_secs()));
             }
-            Err(_) => thread::sleep(POLL * 4),
+            Err(_) => thread::sleep(POLL),
             Ok(()) => return Ok(()),
         }
     }
@@ -191,8 +177,8 @@ mod tests {
         let state = State::open(dir.path()).unwrap();
         let daemon = Daemon::start(&state, "sleeper", sleeper()).unwrap();
         assert_eq!(Daemon::start(&state, "sleeper", sleeper()).unwrap(), daemon);
-        assert_eq!(Daemon::all(&state), [daemon.clone()]);
-        daemon.stop(&state).unwrap();
+        assert_eq!(Daemon::all(&state), std::slice::from_ref(&daemon));
+        daemon.end(&state).unwrap();
         assert!(!daemon.runs() && Daemon::all(&state).is_empty());
     }
 
@@ -202,9 +188,9 @@ mod tests {
         let state = State::open(dir.path()).unwrap();
         let daemon = Daemon::start(&state, "sleeper", sleeper()).unwrap();
         let reused = Daemon { started: daemon.started + 1, ..daemon.clone() };
-        reused.kill(&state).unwrap();
+        reused.end(&state).unwrap();
         assert!(daemon.runs() && !reused.runs());
-        daemon.kill(&state).unwrap();
+        daemon.end(&state).unwrap();
     }
 
     #[test]

@@ -70,10 +70,10 @@ pub(crate) fn down(state: &State) -> Result<()> {
     }
     for name in PARTS {
         if let Some(daemon) = Daemon::recorded(state, name) {
-            daemon.stop(state)?;
+            daemon.end(state)?;
         }
     }
-    Daemon::all(state).iter().try_for_each(|daemon| daemon.stop(state))?;
+    Daemon::all(state).iter().try_for_each(|daemon| daemon.end(state))?;
     network::remove_bridge(state.dir())?;
     drop(lock);
     state.remove()
@@ -137,7 +137,8 @@ pub(super) fn answers(kubectl: &Kubectl) -> Result<(Vec<String>, bool)> {
 pub(crate) fn load_image(state: &State, programs: &Programs, archive: &Path) -> Result<Vec<String>> {
     let settings = state.settings().filter(|settings| settings.nodes > 0);
     let count = settings.with_context(|| format!("no cluster with nodes in {}", state.dir().display()))?.nodes;
-    let load = |place: Place| Ok(format!("{}: {}", place.name(), outside::load_image(state, programs, place, archive)?));
+    let load =
+        |place: Place| Ok(format!("{}: {}", place.name(), outside::load_image(state, programs, place, archive)?));
     Place::all(count).map(load).collect()
 }
 

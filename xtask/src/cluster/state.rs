@@ -8,6 +8,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 /// Marks a folder as a cluster's: `down` removes no other.
+const MARK: &str = ".sotto-cluster";
+/// What the cluster was made as.
 const SETTINGS: &str = "cluster.json";
 /// Parts of the state folder.
 const FOLDERS: [&str; 5] = ["etcd", "log", "nodes", "pki", "run"];
@@ -28,9 +30,16 @@ pub(super) struct Settings {
 }
 
 impl State {
-    /// Makes the folder where it is missing.
+    /// Makes the folder where it is missing. One with other things in it is refused: it will be removed as a whole.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
         let state = Self::at(dir)?;
+        let cannot = || format!("cannot use {} for a cluster", state.dir.display());
+        fs::create_dir_all(&state.dir).with_context(cannot)?;
+        if !state.dir.join(MARK).exists() {
+            let empty = fs::read_dir(&state.dir).with_context(cannot)?.next().is_none();
+            ensure!(empty, "{} is neither empty nor a cluster's folder: name another", state.dir.display());
+            fs::write(state.dir.join(MARK), "").with_context(cannot)?;
+        }
         for folder in FOLDERS {
             let place = state.dir.join(folder);
             fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
@@ -110,7 +119,7 @@ impl State {
     /// Removes the folder, if it is a cluster's.
     pub(super) fn remove(&self) -> Result<()> {
         ensure!(
-            self.dir.join(SETTINGS).exists(),
+            self.dir.join(MARK).exists(),
             "{} is no cluster's folder: nothing in it was removed",
             self.dir.display()
         );
@@ -123,11 +132,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_are_kept_and_a_folder_without_them_is_not_removed() {
+    fn somebody_elses_folder_is_neither_used_nor_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("thesis"), "").unwrap();
+        assert!(State::open(dir.path()).unwrap_err().to_string().contains("neither empty"));
+        assert!(State::at(dir.path()).unwrap().remove().is_err() && dir.path().join("thesis").exists());
+    }
+
+    #[test]
+    fn settings_are_kept_until_the_folder_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(&dir.path().join("cluster")).unwrap();
         assert_eq!(state.settings(), None);
-        assert!(state.remove().is_err() && state.dir().exists());
         let settings = Settings { nodes: 2, ports: vec![1, 2, 65_535] };
         state.keep(&settings).unwrap();
         assert_eq!(state.settings(), Some(settings));

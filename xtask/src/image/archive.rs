@@ -211,7 +211,8 @@ mod tests {
         let mut archive = Vec::new();
         image().write_to(&mut archive).unwrap();
         let files = entries(&archive);
-        let blobs: Vec<_> = files.iter().filter_map(|(path, data)| Some((path.strip_prefix("blobs/sha256/")?, data))).collect();
+        let blobs: Vec<_> =
+            files.iter().filter_map(|(path, data)| Some((path.strip_prefix("blobs/sha256/")?, data))).collect();
         assert_eq!(blobs.len(), 3);
         assert!(blobs.iter().all(|(name, data)| *name == sha256(data)));
 

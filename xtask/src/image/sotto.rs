@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn libraries_and_the_loader_are_found() {
-        let answer = "\tlinux-vdso.so.1 (0x00007f)\n\tlibm.so.6 => /lib/x/libm.so.6 (0x00007f)\n\t/lib64/ld.so.2 (0x00007f)\n";
+        let answer =
+            "\tlinux-vdso.so.1 (0x00007f)\n\tlibm.so.6 => /lib/x/libm.so.6 (0x00007f)\n\t/lib64/ld.so.2 (0x00007f)\n";
         assert_eq!(parse(answer).unwrap(), [PathBuf::from("/lib/x/libm.so.6"), "/lib64/ld.so.2".into()]);
         assert_eq!(parse("\tstatically linked\n").unwrap(), Vec::<PathBuf>::new());
     }

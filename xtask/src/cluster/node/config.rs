@@ -67,7 +67,8 @@ pub(super) fn write(state: &State, programs: &Programs, place: Place, images: Ve
     for plugin in PLUGINS {
         let file = programs.tool("usr/lib/cni").join(plugin);
         // A copy: whoever replaces it on the node must not replace it in the cache.
-        fs::copy(&file, folder.join("cni-bin").join(plugin)).with_context(|| format!("cannot copy {}", file.display()))?;
+        fs::copy(&file, folder.join("cni-bin").join(plugin))
+            .with_context(|| format!("cannot copy {}", file.display()))?;
     }
     fs::write(folder.join("resolv.conf"), "")?;
     fs::write(folder.join("containerd.toml"), include_str!("containerd.toml"))?;

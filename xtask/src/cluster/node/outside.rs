@@ -34,7 +34,17 @@ pub(crate) fn start(state: &State, programs: &Programs, pki: &Pki<'_>, place: Pl
     plug_in(place)?;
     let mut command = Command::new("nsenter");
     command.arg(format!("--net=/run/netns/{}", place.label()));
-    command.args(["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--propagation", "private"]);
+    command.args([
+        "unshare",
+        "--mount",
+        "--uts",
+        "--ipc",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--propagation",
+        "private",
+    ]);
     command.arg(std::env::current_exe()?).args(["cluster", INSIDE]).arg(folder);
     Daemon::start(state, &name, command)?.check(state)
 }
@@ -54,7 +64,7 @@ pub(crate) fn connect(count: u8) -> Result<()> {
 pub(crate) fn stop(state: &State, place: Place) -> Result<()> {
     if let Some(daemon) = Daemon::recorded(state, &process(place)) {
         // The end of its pid 1 ends everything in the namespaces, and their mounts go with them.
-        daemon.kill(state)?;
+        daemon.end(state)?;
     }
     let label = place.label();
     if link_exists(&label) {

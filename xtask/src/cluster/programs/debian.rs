@@ -140,7 +140,11 @@ pub(super) fn triplet() -> String {
 /// An error unless `place` holds `file`.
 pub(super) fn expect(place: &Path, file: &str) -> Result<PathBuf> {
     let path = place.join(file);
-    ensure!(path.exists(), "{} is missing: another release of the package came than Debian {RELEASE}'s", path.display());
+    ensure!(
+        path.exists(),
+        "{} is missing: another release of the package came than Debian {RELEASE}'s",
+        path.display()
+    );
     Ok(path)
 }
 

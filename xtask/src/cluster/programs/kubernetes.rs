@@ -162,9 +162,12 @@ fn linker_flags() -> String {
     let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let mut flags = String::from("-s -w");
     for library in ["component-base/version", "client-go/pkg/version"] {
-        for (name, value) in
-            [("gitVersion", format!("v{VERSION}")), ("gitMajor", major.into()), ("gitMinor", minor.into()), ("gitTreeState", "clean".into())]
-        {
+        for (name, value) in [
+            ("gitVersion", format!("v{VERSION}")),
+            ("gitMajor", major.into()),
+            ("gitMinor", minor.into()),
+            ("gitTreeState", "clean".into()),
+        ] {
             flags.push_str(&format!(" -X {PACKAGE}/vendor/k8s.io/{library}.{name}={value}"));
         }
     }
@@ -196,7 +199,8 @@ fn find_marked(tree: &Path, folder: &Path, marked: &mut BTreeSet<String>) -> Res
 /// The name under which a folder of the tree is imported; none for generators, examples and data of tests.
 fn package_of(folder: &Path) -> Option<String> {
     let folder = folder.to_str()?;
-    let skipped = ["staging/src/k8s.io/code-generator/", "staging/src/k8s.io/sample-apiserver/", "/_examples/", "/testdata/"];
+    let skipped =
+        ["staging/src/k8s.io/code-generator/", "staging/src/k8s.io/sample-apiserver/", "/_examples/", "/testdata/"];
     if skipped.iter().any(|part| format!("{folder}/").contains(part)) {
         return None;
     }
@@ -222,7 +226,10 @@ mod tests {
     #[test]
     fn the_version_is_set_where_the_vendor_folder_has_it() {
         let flags = linker_flags();
-        assert!(flags.contains("-X k8s.io/kubernetes/vendor/k8s.io/component-base/version.gitVersion=v1.20.2 "), "{flags}");
+        assert!(
+            flags.contains("-X k8s.io/kubernetes/vendor/k8s.io/component-base/version.gitVersion=v1.20.2 "),
+            "{flags}"
+        );
         assert!(flags.contains("gitMinor=20 "), "{flags}");
     }
 }

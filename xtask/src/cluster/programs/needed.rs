@@ -63,7 +63,11 @@ impl Programs {
         let cache = Cache::open()?;
         if let (Extent::Api, Some(assets)) = (extent, setting(ASSETS).map(PathBuf::from)) {
             for program in ["etcd", "kube-apiserver", "kubectl"] {
-                ensure!(assets.join(program).is_file(), "{ASSETS} is {}, and there is no {program} in it", assets.display());
+                ensure!(
+                    assets.join(program).is_file(),
+                    "{ASSETS} is {}, and there is no {program} in it",
+                    assets.display()
+                );
             }
             return Ok(Self { bin: assets, tools: PathBuf::new() });
         }
