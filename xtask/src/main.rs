@@ -65,22 +65,19 @@ fn main() -> ExitCode {
 }
 
 fn run(task: Task) -> anyhow::Result<ExitCode> {
-    // Needs no source tree: it is also pid 1 of a node, which outlives the command that starts it.
-    if let Task::Cluster(options) = &task {
-        return cluster::command::run(options);
-    }
-    let workspace = Workspace::discover()?;
+    let tree = Workspace::discover;
     match task {
-        Task::Setup => setup::prepare::run(&workspace),
-        Task::Ebpf => ebpf::run(&workspace),
-        Task::Build(options) => build::run(&workspace, &options),
-        Task::Test(selection) => tiers::runner::run(&workspace, &selection),
-        Task::Demo(options) => demo::run(&workspace, &options),
-        Task::Fuzz(options) => fuzz::run(&workspace, &options),
-        Task::Soak(options) => soak::run(&workspace, &options),
+        Task::Setup => setup::prepare::run(&tree()?),
+        Task::Ebpf => ebpf::run(&tree()?),
+        Task::Build(options) => build::run(&tree()?, &options),
+        Task::Test(selection) => tiers::runner::run(&tree()?, &selection),
+        Task::Demo(options) => demo::run(&tree()?, &options),
+        Task::Fuzz(options) => fuzz::run(&tree()?, &options),
+        Task::Soak(options) => soak::run(&tree()?, &options),
+        // Needs no tree: it is also pid 1 of a node.
         Task::Cluster(options) => cluster::command::run(&options),
-        Task::Image(options) => image::sotto::run(&workspace, &options),
-        Task::Tidy => tidy::report::run(&workspace),
-        Task::Ci => ci::run(&workspace),
+        Task::Image(options) => image::sotto::run(&tree()?, &options),
+        Task::Tidy => tidy::report::run(&tree()?),
+        Task::Ci => ci::run(&tree()?),
     }
 }

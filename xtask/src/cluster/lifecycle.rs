@@ -39,7 +39,9 @@ pub(crate) fn up(state: &State, programs: &Programs, nodes: u8) -> Result<()> {
     }
     if nodes > 0 {
         let archives = images::archives(state, programs)?;
-        for place in Place::all(nodes) {
+        for place in Place::all(nodes).filter(|place| !outside::runs(state, *place)) {
+            // What is written about an earlier run of the node says Ready for another 20 seconds.
+            kubectl.run(&["delete", "node", &place.name(), "--ignore-not-found", "--wait=false"])?;
             outside::start(state, programs, &pki, place, &archives)?;
         }
         outside::connect(nodes)?;
@@ -162,7 +164,7 @@ fn await_node(state: &State, kubectl: &Kubectl, place: Place) -> Result<()> {
     let (name, process) = (place.name(), outside::process(place));
     let mut ranged = false;
     let waited = await_condition(PATIENCE, || {
-        if !Daemon::recorded(state, &process).is_some_and(|daemon| daemon.runs()) {
+        if !outside::runs(state, place) {
             return Ok(());
         }
         let nodes = kubectl.nodes()?;

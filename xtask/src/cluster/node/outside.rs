@@ -20,12 +20,13 @@ pub(crate) const INSIDE: &str = "inside-node";
 /// Addresses that clouds serve their metadata at: nobody answers there, and none shall be asked on the machine's behalf.
 const METADATA: &str = "169.254.0.0/16";
 
-/// Starts a node, unless it runs. `count` is how many nodes there are in all.
+/// Whether a node's processes are there.
+pub(crate) fn runs(state: &State, place: Place) -> bool {
+    Daemon::recorded(state, &process(place)).is_some_and(|daemon| daemon.runs())
+}
+
+/// Starts a node that does not run.
 pub(crate) fn start(state: &State, programs: &Programs, pki: &Pki<'_>, place: Place, images: &[PathBuf]) -> Result<()> {
-    let name = process(place);
-    if Daemon::recorded(state, &name).is_some_and(|daemon| daemon.runs()) {
-        return Ok(());
-    }
     // What a node that has crashed left is in the way of the next.
     stop(state, place)?;
     pki.node(place)?;
@@ -46,7 +47,7 @@ pub(crate) fn start(state: &State, programs: &Programs, pki: &Pki<'_>, place: Pl
         "private",
     ]);
     command.arg(std::env::current_exe()?).args(["cluster", INSIDE]).arg(folder);
-    Daemon::start(state, &name, command)?.check(state)
+    Daemon::start(state, &process(place), command)?.check(state)
 }
 
 /// Routes between every pair of nodes, and from the machine to the pods, as a network plugin's daemon would keep them.
