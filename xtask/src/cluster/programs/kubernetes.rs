@@ -48,7 +48,7 @@ pub(super) fn ensure(cache: &Cache, programs: &[&str], all: &[&str]) -> Result<P
         workshop.build(program, &place)?;
     }
     if !absent(all) {
-        // Source, compiler and intermediate results: a gigabyte and a half that nobody needs any more.
+        println!("everything is built: removing source, compiler and intermediate results (a gigabyte) …");
         fs::remove_dir_all(&workshop.folder)?;
     }
     Ok(place)
@@ -125,7 +125,8 @@ impl Workshop {
     fn build(&self, program: &str, place: &Path) -> Result<()> {
         let unfinished = place.join(format!(".{program}.unfinished"));
         let mut command = self.go();
-        command.args(["build", "-tags", TAGS, "-ldflags", &linker_flags(), "-o"]).arg(&unfinished);
+        // -v: it names each package when it begins with it, and is silent for minutes otherwise.
+        command.args(["build", "-v", "-tags", TAGS, "-ldflags", &linker_flags(), "-o"]).arg(&unfinished);
         command.arg(format!("./cmd/{program}"));
         Task::new(format!("build {program} {VERSION} (once; minutes for the first)"), command)
             .remedy("it needs 1 GiB of memory and 2 GiB in the cache; what is built so far is kept")
