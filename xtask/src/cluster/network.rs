@@ -65,30 +65,34 @@ pub(super) fn ip(words: &str) -> Result<String> {
 /// Makes the bridge. It carries the state folder's name, so that two clusters cannot take it for their own.
 pub(super) fn make_bridge(owner: &Path) -> Result<()> {
     let owner = owner.to_string_lossy();
-    if let Some(other) = bridge_owner() {
+    if let Some(other) = bridge_owner().filter(|owner| !owner.is_empty()) {
         ensure!(
             other == owner,
             "the bridge {BRIDGE} belongs to the cluster in {other:?}: take that one down first (`cargo xtask cluster down --state DIR`)"
         );
-        return Ok(());
     }
-    ip(&format!("link add {BRIDGE} type bridge"))?;
+    if bridge_owner().is_none() {
+        ip(&format!("link add {BRIDGE} type bridge"))?;
+    }
     let mut alias = Command::new("ip");
     alias.args(["link", "set", BRIDGE, "alias", &owner]);
     Task::new("name the bridge's owner", alias).output()?;
-    ip(&format!("addr add {HOST}/24 dev {BRIDGE}"))?;
+    ip(&format!("addr replace {HOST}/24 dev {BRIDGE}"))?;
     ip(&format!("link set {BRIDGE} up")).map(|_| ())
 }
 
 /// Removes the bridge, with the machine's routes over it, if it is this cluster's.
 pub(super) fn remove_bridge(owner: &Path) -> Result<()> {
     match bridge_owner() {
-        // One without an owner was left by a run that ended right after making it.
-        Some(found) if found == owner.to_string_lossy() || found.is_empty() => {
-            ip(&format!("link del {BRIDGE}")).map(|_| ())
-        }
+        Some(found) if is_ours(Some(&found), owner) => ip(&format!("link del {BRIDGE}")).map(|_| ()),
         _ => Ok(()),
     }
+}
+
+/// Whether the nodes of the machine, whose names are the same in every cluster, are those of the cluster in `own`.
+pub(super) fn is_ours(bridge_owner: Option<&str>, own: &Path) -> bool {
+    // Without a bridge nobody's nodes work; one without an owner was left by a command that ended right after making it.
+    bridge_owner.is_none_or(|owner| owner.is_empty() || owner == own.to_string_lossy())
 }
 
 /// The state folder of the cluster whose bridge is there.
@@ -117,6 +121,13 @@ mod tests {
         assert_eq!(places[1].pods(), "10.244.2.0/24");
         // Linux cuts names of links at 15 bytes.
         assert!(places.iter().all(|place| place.label().len() <= 15));
+    }
+
+    #[test]
+    fn nodes_of_another_cluster_are_left_alone() {
+        let own = Path::new("/cache/cluster");
+        assert!(!is_ours(Some("/elsewhere"), own));
+        assert!(is_ours(Some("/cache/cluster"), own) && is_ours(Some(""), own) && is_ours(None, own));
     }
 
     #[test]

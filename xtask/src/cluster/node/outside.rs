@@ -75,7 +75,10 @@ pub(crate) fn stop(state: &State, place: Place) -> Result<()> {
     if Path::new("/run/netns").join(&label).exists() {
         ip(&format!("netns del {label}"))?;
     }
-    cgroups::remove(&label)
+    if cgroups::exist(&label) {
+        cgroups::remove(&label)?;
+    }
+    Ok(())
 }
 
 /// What of a node is still on the machine.
