@@ -19,7 +19,7 @@
 //! when it goes out of scope, also by a panic; what a killed process left behind is swept by the next one.
 
 mod agent;
-mod external;
+pub mod kube;
 mod leftovers;
 mod manifests;
 mod mesh;
@@ -33,7 +33,6 @@ mod wait;
 pub mod wire;
 
 pub use agent::{AccessEntry, Agent, AgentBuilder, Metrics, Ztunnel, ZtunnelProgram};
-pub use external::External;
 pub use manifests::{Policy, PolicyBuilder};
 pub use mesh::{Mesh, NamespaceHandle, clean_up_on_signals};
 pub use netns::Netns;
@@ -42,5 +41,6 @@ pub use pod::{Pod, PodBuilder};
 pub use process::Process;
 pub use service::{Service, ServiceBuilder};
 pub use traffic::{Cgroup, Conn, Server, Site, dial_from};
+pub use traffic::{Conn, External, Server, Site};
 pub use wait::{DEADLINE, eventually, holds_for};
 pub use wire::{Capture, Marker, Wire};

@@ -17,7 +17,6 @@ use signal_hook::iterator::Signals;
 use tempfile::TempDir;
 
 use crate::agent::Agent;
-use crate::external::External;
 use crate::leftovers::{remove_directory, remove_pins, sweep};
 use crate::manifests::Manifests;
 use crate::netns::{self, Netns};
@@ -25,7 +24,7 @@ use crate::node::Node;
 use crate::pod::Pod;
 use crate::process::Process;
 use crate::service::ServiceBuilder;
-use crate::traffic::Servers;
+use crate::traffic::{External, Servers};
 use crate::wait::{DEADLINE, eventually};
 use crate::wire::Capture;
 
