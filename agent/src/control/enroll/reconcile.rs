@@ -311,7 +311,7 @@ impl Reconciler {
     async fn let_go(&mut self, state: &MeshState) {
         self.held.claimed(self.carried.values().map(|c| c.cookie));
         report(self.held.forget_dead(&mut self.redirect));
-        if !state.problems.is_empty() {
+        if state.may_hide_pods() {
             return;
         }
         for cookie in self.held.take_unwanted(&self.redirect, self.waiting.values().map(|w| &w.wanted)) {
