@@ -219,7 +219,7 @@ impl ApiServer {
     }
 
     fn spawn(&self, name: &str, command: &mut Command) -> Process {
-        let log = self.path(&format!("{name}.log"));
+        let log = self.path(format!("{name}.log"));
         match &self.netns {
             Some(netns) => Process::start(name, netns, command, &log),
             None => Process::start_here(name, command, &log),
@@ -276,13 +276,13 @@ impl ApiServer {
             "users": [{"name": "t", "user": {"token": TOKEN}}],
             "contexts": [{"name": "t", "context": {"cluster": "t", "user": "t"}}],
         });
-        let path = self.path(&format!("kubeconfig-{}", address.port()));
+        let path = self.path(format!("kubeconfig-{}", address.port()));
         fs::write(&path, config.to_string()).expect("a file in the temporary directory");
         path
     }
 
     fn log(&self, name: &str) -> String {
-        fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
+        fs::read_to_string(self.path(format!("{name}.log"))).unwrap_or_default()
     }
 
     fn path(&self, name: impl AsRef<Path>) -> PathBuf {
