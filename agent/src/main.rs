@@ -10,9 +10,12 @@ fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let result = match command {
         Command::Explain(args) => return explain(args),
-        Command::Standalone(args) => telemetry::log::start(&args.log, args.log_format.into())
+        Command::Standalone(args) => telemetry::log::start(&args.agent.log, args.agent.log_format.into())
             .map_err(anyhow::Error::from)
             .and_then(|_writer| roles::standalone::run(settings::standalone::config(args)?)),
+        Command::Node(args) => telemetry::log::start(&args.agent.log, args.agent.log_format.into())
+            .map_err(anyhow::Error::from)
+            .and_then(|_writer| roles::node::run(settings::node::config(args)?)),
     };
     finish(result, ExitCode::FAILURE)
 }

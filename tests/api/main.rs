@@ -1,3 +1,8 @@
-//! Tests with a real API server, without nodes: everything of Kubernetes that needs no pod to run.
+//! The state of a mesh from a real API server. Needs `SOTTO_KUBE_BIN`, a directory with `etcd` and `kube-apiserver`; no root.
 
-mod server;
+#![expect(clippy::unwrap_used, reason = "what a test's helper cannot do ends the test")]
+
+mod following;
+mod objects;
+mod outages;
+mod scale;

@@ -18,12 +18,11 @@ use tempfile::TempDir;
 
 use crate::agent::Agent;
 use crate::leftovers::{remove_directory, remove_pins, sweep};
-use crate::manifests::Manifests;
+use crate::manifests::{Manifests, ServiceBuilder};
 use crate::netns::{self, Netns};
 use crate::node::Node;
 use crate::pod::Pod;
 use crate::process::Process;
-use crate::service::ServiceBuilder;
 use crate::traffic::{External, Servers};
 use crate::wait::{DEADLINE, eventually};
 use crate::wire::Capture;

@@ -1,5 +1,6 @@
 //! Pods joining and leaving, certificates being signed.
 
+pub mod announce;
 pub mod authority;
 pub mod diagnose;
 pub mod enroll;

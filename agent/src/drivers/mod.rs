@@ -2,5 +2,6 @@
 
 pub mod admin;
 pub mod certs;
+pub mod cluster;
 pub mod redirect;
 pub mod tunnel;

@@ -48,6 +48,8 @@ pub(super) fn page(shown: &Shown) -> Page {
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "stateVersion": state.version,
+        "stateLoaded": state.loaded,
+        "stateSince": state.made_at.map(|at| humantime::format_rfc3339_millis(at).to_string()),
         "pods": shown.enrolment.borrow().pods,
         "kubelet": &*shown.kubelet.borrow(),
         "workloads": workloads,

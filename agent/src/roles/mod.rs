@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod explain;
+pub mod node;
 pub mod pages;
 pub mod standalone;
 

@@ -1,6 +1,9 @@
 //! The admin pages of a node agent.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+use anyhow::Context as _;
 
 use tokio::sync::watch;
 
@@ -9,7 +12,7 @@ use crate::control::diagnose::answer::answer;
 use crate::control::diagnose::question::Question;
 use crate::control::enroll::status::EnrolmentStatus;
 use crate::control::kubelet::find::KubeletStatus;
-use crate::drivers::admin::server::{Page, Route};
+use crate::drivers::admin::server::{AdminServer, Page, Route};
 use crate::drivers::certs::store::CertificateStore;
 use crate::mesh::source::state::MeshState;
 use crate::model::identity::TrustDomain;
@@ -35,23 +38,61 @@ pub struct Shown {
     pub readiness: Readiness,
 }
 
-/// All pages.
-#[must_use]
-pub fn routes(shown: Shown) -> Vec<Route> {
+/// Where which pages are served.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// All pages. Says much of the mesh: for this machine alone.
+    pub admin: SocketAddr,
+    /// `/metrics` alone, for a collector that comes from elsewhere.
+    pub metrics: Option<SocketAddr>,
+    /// `/healthz/ready` alone, for the kubelet.
+    pub ready: Option<SocketAddr>,
+}
+
+/// Takes all addresses.
+///
+/// # Errors
+/// When one is taken or not this machine's, naming the flag that chooses it.
+pub async fn bind(addresses: &Addresses, shown: Shown) -> anyhow::Result<Vec<AdminServer>> {
+    if !addresses.admin.ip().is_loopback() {
+        tracing::warn!(address = %addresses.admin, "the admin pages are reachable from outside this machine");
+    }
+    let mut servers = Vec::new();
+    if let Some(address) = addresses.metrics {
+        let page = vec![metrics_route(&shown)];
+        servers.push(AdminServer::bind(address, page).await.context("--metrics-addr")?);
+    }
+    if let Some(address) = addresses.ready {
+        servers.push(AdminServer::bind(address, vec![ready_route(&shown)]).await.context("--ready-addr")?);
+    }
+    servers.push(AdminServer::bind(addresses.admin, routes(shown)).await.context("--admin-addr")?);
+    Ok(servers)
+}
+
+fn ready_route(shown: &Shown) -> Route {
     let readiness = shown.readiness.clone();
+    Route {
+        path: "/healthz/ready",
+        about: "200 once the agent carries its pods",
+        page: Box::new(move |_| ready(&readiness)),
+    }
+}
+
+fn metrics_route(shown: &Shown) -> Route {
     let metrics = Arc::clone(&shown.metrics);
+    Route {
+        path: "/metrics",
+        about: "metrics in OpenMetrics text format",
+        page: Box::new(move |_| metrics_page(&metrics)),
+    }
+}
+
+/// All pages.
+fn routes(shown: Shown) -> Vec<Route> {
     let dumped = shown.clone();
     vec![
-        Route {
-            path: "/healthz/ready",
-            about: "200 once the agent carries its pods",
-            page: Box::new(move |_| ready(&readiness)),
-        },
-        Route {
-            path: "/metrics",
-            about: "metrics in OpenMetrics text format",
-            page: Box::new(move |_| metrics_page(&metrics)),
-        },
+        ready_route(&shown),
+        metrics_route(&shown),
         Route {
             path: "/config_dump",
             about: "pods, workloads, services, policies, certificates and problems as JSON",

@@ -54,7 +54,14 @@ impl Netns {
     /// # Errors
     /// When the path cannot be opened, is no network namespace, or the process may not enter it (`CAP_SYS_ADMIN`).
     pub fn open(path: &Path) -> io::Result<Self> {
-        let fd = File::open(path)?.into();
+        Self::from_fd(File::open(path)?.into())
+    }
+
+    /// Takes a namespace that has been opened already.
+    ///
+    /// # Errors
+    /// When it is no network namespace, or the process may not enter it (`CAP_SYS_ADMIN`).
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         let home = File::open("/proc/thread-self/ns/net")?.into();
         let mut netns = Self { fd, home, cookie: NetnsCookie(0) };
         netns.cookie = netns.run(NetnsCookie::of_this_thread)??;
@@ -75,6 +82,12 @@ impl Netns {
             Err(error) => return error.kind() != io::ErrorKind::NotFound,
         };
         fstat(&self.fd).map_or(true, |here| (here.st_dev, here.st_ino) == (there.dev(), there.ino()))
+    }
+
+    /// Whether this namespace is the file with this device and inode. While it is open, no other has them.
+    #[must_use]
+    pub fn is_file(&self, (device, inode): (u64, u64)) -> bool {
+        fstat(&self.fd).is_ok_and(|here| (here.st_dev, here.st_ino) == (device, inode))
     }
 
     /// Runs `action` with the calling thread inside this namespace; sockets made there stay in it.

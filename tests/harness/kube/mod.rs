@@ -1,11 +1,16 @@
-//! Kubernetes for tests: an API server of a test's own, and the cluster that the tier was started with.
+//! Kubernetes for tests: an API server of a test's own, alone or with pods that the test makes, and the cluster that the tier was
+//! started with.
 
-mod api_server;
+mod apiserver;
+mod bare;
 mod cluster;
+mod gate;
 mod kubectl;
 mod pod;
 
-pub use api_server::ApiServer;
+pub use apiserver::ApiServer;
+pub use bare::BareCluster;
 pub use cluster::{Cluster, ClusterNode};
+pub use gate::Gate;
 pub use kubectl::{Kubectl, TestNamespace};
 pub use pod::{BUSYBOX, KubePod};

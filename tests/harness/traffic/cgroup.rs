@@ -4,10 +4,11 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
 
 use super::site::Site;
-use crate::mesh::{Mesh, lock};
+use crate::mesh::Mesh;
 
 /// How long one exchange may take, in seconds.
 const PATIENCE: &str = "5";
@@ -28,7 +29,6 @@ printf %s "$answer"
 pub struct Cgroup {
     root: PathBuf,
     name: String,
-    children: Mutex<Vec<PathBuf>>,
 }
 
 impl Mesh {
@@ -39,7 +39,7 @@ impl Mesh {
     #[must_use]
     pub fn cgroup(&self, name: &str) -> Cgroup {
         let root = root().expect("the machine has a cgroup2 mount: agents need it");
-        let cgroup = Cgroup { root, name: format!("{}-{name}", self.shared.id()), children: Mutex::default() };
+        let cgroup = Cgroup { root, name: format!("{}-{name}", self.shared.id()) };
         cgroup.make(&cgroup.directory());
         cgroup
     }
@@ -58,7 +58,6 @@ impl Cgroup {
         let directory = self.directory().join(name);
         if !directory.exists() {
             self.make(&directory);
-            lock(&self.children).push(directory.clone());
         }
         directory
     }
@@ -77,16 +76,13 @@ impl Cgroup {
     }
 
     fn make(&self, directory: &Path) {
-        fs::create_dir(directory).unwrap_or_else(|error| panic!("cannot make {}: {error}", directory.display()));
+        fs::create_dir_all(directory).unwrap_or_else(|error| panic!("cannot make {}: {error}", directory.display()));
     }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        for child in lock(&self.children).iter().rev() {
-            let _ = fs::remove_dir(child);
-        }
-        let _ = fs::remove_dir(self.directory());
+        remove(&self.directory());
     }
 }
 
@@ -113,11 +109,20 @@ pub fn dial_from(cgroup: &Path, site: &Site, to: SocketAddr, request: &str, leng
 pub(crate) fn sweep(is_orphan: impl Fn(&str) -> bool) {
     let Some(Ok(entries)) = root().map(fs::read_dir) else { return };
     let orphans = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(&is_orphan));
-    for orphan in orphans.map(|entry| entry.path()) {
-        for child in fs::read_dir(&orphan).into_iter().flatten().flatten() {
-            let _ = fs::remove_dir(child.path());
+    orphans.for_each(|orphan| remove(&orphan.path()));
+}
+
+/// Removes a cgroup and those beneath it, once no process is in them.
+fn remove(directory: &Path) {
+    const ATTEMPTS: usize = 50;
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.path().is_dir()).for_each(|entry| remove(&entry.path()));
+    for _ in 0..ATTEMPTS {
+        // A process that has just been killed takes a moment to leave.
+        if fs::remove_dir(directory).is_ok() || !directory.exists() {
+            return;
         }
-        let _ = fs::remove_dir(orphan);
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
