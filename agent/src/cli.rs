@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::model::identity::TrustDomain;
+use crate::settings::ca::CaArgs;
+use crate::settings::controller::ControllerArgs;
 use crate::telemetry::log::Format;
 
 /// A service mesh that runs beneath the pods.
@@ -23,6 +25,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the node agent without Kubernetes, on a directory of Kubernetes manifests
     Standalone(StandaloneArgs),
+    /// Run the cluster's certificate authority; replicas elect the one that keeps the root
+    Controller(ControllerArgs),
 }
 
 /// Flags of `sotto standalone`.
@@ -39,8 +43,12 @@ pub struct StandaloneArgs {
 
     /// Directory of the certificate authority (root-cert.pem ca-cert.pem ca-key.pem cert-chain.pem): used if they are there,
     /// created otherwise; nodes that share it trust each other
-    #[arg(long, value_name = "DIR")]
-    pub ca_dir: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "ca_address", conflicts_with = "ca_address")]
+    pub ca_dir: Option<PathBuf>,
+
+    /// The authority of a cluster, instead of a directory.
+    #[command(flatten)]
+    pub ca: CaArgs,
 
     /// Where /metrics, /healthz/ready and /config_dump are served; loopback only
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15000")]

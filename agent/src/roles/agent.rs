@@ -1,18 +1,17 @@
 //! What every node role has in common: the mesh state, the redirection, the certificates, the data-plane threads and the admin
 //! pages, put together, and taken apart in the right order.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::future::{BoxFuture, FutureExt};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::pages::{self, Shown};
+use super::signals::EndingSignals;
 use crate::control::enroll::reconcile::{self, Outputs, Reconciler};
 use crate::control::enroll::status::EnrolmentStatus;
 use crate::drivers::admin::server::AdminServer;
@@ -253,24 +252,4 @@ async fn end(
     reconciler.finish().await.context("cleaning up behind the agent")?;
     tracing::info!("agent ended; nothing is left in the kernel");
     Ok(())
-}
-
-/// SIGTERM and SIGINT. Listened for from the start to the end: one that comes while nobody waits for it counts for the next who
-/// does.
-struct EndingSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl EndingSignals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

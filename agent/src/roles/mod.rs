@@ -1,5 +1,8 @@
 //! Who runs what: one file per subcommand; `agent` is what every node role has in common.
 
 pub mod agent;
+pub mod controller;
 pub mod pages;
 pub mod standalone;
+
+mod signals;

@@ -13,6 +13,9 @@ use crate::mesh::source::state::MeshState;
 use crate::runtime::ready::Readiness;
 use crate::telemetry::metrics::Metrics;
 
+/// The MIME type of metrics.
+pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
 /// What the pages show.
 #[derive(Clone)]
 pub struct Shown {
@@ -33,11 +36,12 @@ pub struct Shown {
 pub fn routes(shown: Shown) -> Vec<Route> {
     let readiness = shown.readiness.clone();
     let metrics = Arc::clone(&shown.metrics);
+    let certificates = shown.certificates.clone();
     vec![
         Route {
             path: "/healthz/ready",
             about: "200 once the agent carries its pods",
-            page: Box::new(move || ready(&readiness)),
+            page: Box::new(move || ready(&readiness, &certificates)),
         },
         Route {
             path: "/metrics",
@@ -52,8 +56,14 @@ pub fn routes(shown: Shown) -> Vec<Route> {
     ]
 }
 
-fn ready(readiness: &Readiness) -> Page {
-    let pending = readiness.pending();
+fn ready(readiness: &Readiness, certificates: &CertificateStore) -> Page {
+    let mut pending: Vec<String> = readiness.pending().into_iter().map(str::to_owned).collect();
+    pending.extend(certificates.expired().map(|error| error.to_string()));
+    ready_page(&pending)
+}
+
+/// 200, or 500 with what is still waited for.
+pub(super) fn ready_page(pending: &[String]) -> Page {
     if pending.is_empty() {
         return Page::text(200, "ready\n");
     }
@@ -62,9 +72,7 @@ fn ready(readiness: &Readiness) -> Page {
 
 fn metrics_page(metrics: &Metrics) -> Page {
     match metrics.page() {
-        Ok(body) => {
-            Page { status: 200, content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8", body }
-        }
+        Ok(body) => Page { status: 200, content_type: OPENMETRICS, body },
         Err(error) => Page::text(500, format!("{error}\n")),
     }
 }

@@ -1,3 +1,5 @@
 //! From flags to the `Config` of each module: parsed once, at the edge.
 
+pub mod ca;
+pub mod controller;
 pub mod standalone;

@@ -8,7 +8,7 @@ use crate::cli::StandaloneArgs;
 use crate::drivers::tunnel::Config as TunnelConfig;
 use crate::mesh::upstream::attempts::Patience;
 use crate::roles::agent;
-use crate::roles::standalone::Config;
+use crate::roles::standalone::{AuthorityConfig, Config};
 
 /// Checks the flags and turns them into what the role needs.
 ///
@@ -24,10 +24,15 @@ pub fn config(args: StandaloneArgs) -> anyhow::Result<Config> {
     ensure!(!args.cert_lifetime.is_zero(), "--cert-lifetime must be longer than nothing");
     let cores = available_parallelism().context("counting the cores")?.get();
     let threads = args.threads.map_or_else(|| (cores / 2).max(1), usize::from);
+    let authority = match (args.ca_dir, super::ca::config(args.ca)?) {
+        (Some(directory), None) => AuthorityConfig::Directory(directory),
+        (None, Some(remote)) => AuthorityConfig::Remote(remote),
+        (Some(_), Some(_)) | (None, None) => anyhow::bail!("give either --ca-dir or --ca-address"),
+    };
     Ok(Config {
         manifests: args.manifests,
         root_namespace: args.root_namespace.into(),
-        ca_dir: args.ca_dir,
+        authority,
         cert_lifetime: args.cert_lifetime,
         agent: agent::Config {
             node: args.node.into(),

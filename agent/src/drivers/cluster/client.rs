@@ -60,8 +60,7 @@ impl Cluster {
     pub async fn connect(kubeconfig: Option<&Path>) -> Result<Self, ConnectError> {
         let mut config = match kubeconfig {
             Some(path) => {
-                let failed =
-                    |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
+                let failed = |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
                 let read = Kubeconfig::read_from(path).map_err(failed)?;
                 Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.map_err(failed)?
             }

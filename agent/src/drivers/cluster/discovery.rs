@@ -30,7 +30,8 @@ pub(super) async fn served(cluster: &Cluster, resource: &Resource) -> Result<Opt
         let path = format!("{}/{version}", resource.base());
         match cluster.get(&path, &path).await {
             Ok(answer) => {
-                let list: ResourceList = serde_json::from_slice(&answer).map_err(|error| ApiError::bad(&path, error))?;
+                let list: ResourceList =
+                    serde_json::from_slice(&answer).map_err(|error| ApiError::bad(&path, error))?;
                 if list.resources.unwrap_or_default().iter().any(|entry| entry.name == resource.plural) {
                     return Ok(Some(version));
                 }

@@ -120,19 +120,25 @@ mod tests {
     #[test]
     fn events_are_told_apart() {
         let read = |line: &'static str| Event::read("WATCH pods", line.as_bytes());
-        let added = read(r#"{"type":"ADDED","object":{"metadata":{"name":"a","namespace":"n","resourceVersion":"5"},"spec":7}}"#);
+        let added = read(
+            r#"{"type":"ADDED","object":{"metadata":{"name":"a","namespace":"n","resourceVersion":"5"},"spec":7}}"#,
+        );
         let Ok(Event::Present(head, raw)) = &added else { panic!("{added:?}") };
         assert_eq!((head.metadata.name.as_str(), head.metadata.namespace.as_str()), ("a", "n"));
         assert!(raw.get().contains("spec"));
         assert_eq!(added.as_ref().unwrap().version(), "5");
-        assert!(matches!(read(r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}"#), Ok(Event::Bookmark(_))));
+        assert!(matches!(
+            read(r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}"#),
+            Ok(Event::Bookmark(_))
+        ));
         assert!(matches!(read(r#"{"type":"DELETED","object":{"metadata":{"name":"a"}}}"#), Ok(Event::Absent(_))));
     }
 
     #[test]
     fn errors_in_the_stream_are_errors() {
         let read = |line: &'static str| Event::read("WATCH pods", line.as_bytes()).unwrap_err();
-        let gone = r#"{"type":"ERROR","object":{"kind":"Status","code":410,"message":"too old resource version: 1 (5)"}}"#;
+        let gone =
+            r#"{"type":"ERROR","object":{"kind":"Status","code":410,"message":"too old resource version: 1 (5)"}}"#;
         assert!(matches!(read(gone), ApiError::Gone(_)));
         assert_eq!(read(r#"{"type":"ERROR","object":{}}"#).code(), Some(500));
         for bad in [r#"{"type":"NEWS","object":{}}"#, "{}", "", r#"{"type":"ADDED","object":[]}"#] {

@@ -284,7 +284,9 @@ mod tests {
 
     #[test]
     fn a_server_that_is_away_is_asked_for_the_rest_and_one_that_has_forgotten_for_everything() {
-        assert!(matches!(after(&ApiError::Unreachable("refused".into()), watching()), State::Watch { version, .. } if version == "7"));
+        assert!(
+            matches!(after(&ApiError::Unreachable("refused".into()), watching()), State::Watch { version, .. } if version == "7")
+        );
         assert!(matches!(after(&ApiError::Gone("too old".into()), watching()), State::List("v1")));
         let not_found = ApiError::status("WATCH x", 404, b"{}", None);
         assert!(matches!(after(&not_found, watching()), State::Discover));
