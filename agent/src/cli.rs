@@ -27,6 +27,8 @@ pub enum Command {
     Standalone(StandaloneArgs),
     /// Run the cluster's certificate authority; replicas elect the one that keeps the root
     Controller(ControllerArgs),
+    /// Run the node agent on a Kubernetes cluster
+    Node(NodeArgs),
 }
 
 /// Flags of `sotto standalone`.
@@ -41,12 +43,7 @@ pub struct StandaloneArgs {
     #[arg(long, value_name = "DIR")]
     pub manifests: PathBuf,
 
-    /// Directory of the certificate authority (root-cert.pem ca-cert.pem ca-key.pem cert-chain.pem): used if they are there,
-    /// created otherwise; nodes that share it trust each other
-    #[arg(long, value_name = "DIR", required_unless_present = "ca_address", conflicts_with = "ca_address")]
-    pub ca_dir: Option<PathBuf>,
-
-    /// The authority of a cluster, instead of a directory.
+    /// Who signs certificates
     #[command(flatten)]
     pub ca: CaArgs,
 
@@ -54,6 +51,63 @@ pub struct StandaloneArgs {
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15000")]
     pub admin_addr: SocketAddr,
 
+    /// What every node agent has
+    #[command(flatten)]
+    pub agent: AgentArgs,
+}
+
+/// Flags of `sotto node`.
+#[derive(Args, Debug)]
+pub struct NodeArgs {
+    /// This node's name in the cluster
+    #[arg(long, env = "NODE_NAME")]
+    pub node: String,
+
+    /// How to reach the API server [default: the service account of the pod that the agent runs in]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Who signs certificates
+    #[command(flatten)]
+    pub ca: CaArgs,
+
+    /// Where the node's processes are; needs the node's pid namespace (hostPID)
+    #[arg(long, value_name = "DIR", default_value = "/proc")]
+    pub proc_dir: PathBuf,
+
+    /// Where all pages are served; loopback only
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15000")]
+    pub admin_addr: SocketAddr,
+
+    /// Where /metrics is served
+    #[arg(long, value_name = "IP:PORT", default_value = "[::]:15020")]
+    pub metrics_addr: SocketAddr,
+
+    /// Where /healthz/ready is served
+    #[arg(long, value_name = "IP:PORT", default_value = "[::]:15021")]
+    pub ready_addr: SocketAddr,
+
+    /// What becomes of the pods' capture when the agent ends on SIGTERM
+    #[arg(long, value_enum, default_value_t = ExitPolicy::Keep)]
+    pub on_exit: ExitPolicy,
+
+    /// What every node agent has
+    #[command(flatten)]
+    pub agent: AgentArgs,
+}
+
+/// What becomes of the pods' capture when the agent ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExitPolicy {
+    /// Stays in force: new connections wait for the next agent, as after a crash; for restarts and upgrades
+    Keep,
+    /// Ends: pods talk plainly; for removing the mesh from the node
+    Remove,
+}
+
+/// Flags that every node agent has.
+#[derive(Args, Debug)]
+pub struct AgentArgs {
     /// The trust domain of all identities
     #[arg(long, value_name = "NAME", default_value = crate::model::identity::DEFAULT_TRUST_DOMAIN, value_parser = TrustDomain::new)]
     pub trust_domain: TrustDomain,

@@ -9,12 +9,15 @@ use sotto::{roles, settings, telemetry};
 fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let result = match command {
-        Command::Standalone(args) => telemetry::log::start(&args.log, args.log_format.into())
+        Command::Standalone(args) => telemetry::log::start(&args.agent.log, args.agent.log_format.into())
             .map_err(anyhow::Error::from)
             .and_then(|_writer| roles::standalone::run(settings::standalone::config(args)?)),
         Command::Controller(args) => telemetry::log::start(&args.log, args.log_format.into())
             .map_err(anyhow::Error::from)
             .and_then(|_writer| roles::controller::run(settings::controller::config(args)?)),
+        Command::Node(args) => telemetry::log::start(&args.agent.log, args.agent.log_format.into())
+            .map_err(anyhow::Error::from)
+            .and_then(|_writer| roles::node::run(settings::node::config(args)?)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,27 +1,24 @@
 //! What every node role has in common: the mesh state, the redirection, the certificates, the data-plane threads and the admin
 //! pages, put together, and taken apart in the right order.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::{BoxFuture, FutureExt, OptionFuture, join_all};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::pages::{self, Shown};
+use super::pages::{self, Addresses, Shown};
 use super::signals::EndingSignals;
+use crate::control::enroll::locate::Locate;
 use crate::control::enroll::reconcile::{self, Outputs, Reconciler};
 use crate::control::enroll::status::EnrolmentStatus;
-use crate::drivers::admin::server::AdminServer;
 use crate::drivers::certs::authority::Authority;
 use crate::drivers::certs::store::{CertificateStore, StoreConfig};
 use crate::drivers::redirect::{self, Redirect};
 use crate::drivers::tunnel::Config as TunnelConfig;
 use crate::mesh::local::LocalPods;
-use crate::mesh::source::directory::manifests::{self, Manifests};
-use crate::mesh::source::directory::watch as manifest_watch;
 use crate::mesh::source::state::MeshState;
 use crate::mesh::upstream::attempts::Patience;
 use crate::mesh::upstream::pool;
@@ -45,17 +42,47 @@ pub struct Config {
     pub cluster: Arc<str>,
     /// The trust domain of all identities.
     pub trust_domain: TrustDomain,
-    /// Where the admin pages are served.
-    pub admin: SocketAddr,
+    /// Where which pages are served.
+    pub pages: Addresses,
     /// Data-plane threads.
     pub threads: usize,
     /// How long open connections may go on after the first signal.
     pub drain: Duration,
+    /// What becomes of the pods' capture when the agent ends.
+    pub on_exit: OnExit,
     /// HTTP/2 settings of tunnels.
     pub tunnel: TunnelConfig,
     /// Time limits of reaching an endpoint.
     pub patience: Patience,
 }
+
+/// What becomes of the pods' capture when an agent ends by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExit {
+    /// It stays in force, as after a crash: new connections wait for the next agent. There is no moment in clear text.
+    Keep,
+    /// It ends: the pods talk plainly, and nothing is left in the kernel.
+    Remove,
+}
+
+/// Keeps the mesh state up to date until told to stop.
+pub type Follow = Box<dyn FnOnce(watch::Sender<Arc<MeshState>>, CancellationToken) -> BoxFuture<'static, ()>>;
+
+/// Where the mesh state comes from: gives the first state, which may be one that is not loaded yet, and the way to newer ones.
+pub type OpenSource = Box<dyn FnOnce(&Readiness) -> anyhow::Result<(Arc<MeshState>, Follow)>>;
+
+/// What the outside world is told of.
+pub struct Told {
+    /// The mesh as the agent knows it.
+    pub mesh: watch::Receiver<Arc<MeshState>>,
+    /// The pods of this node.
+    pub enrolment: watch::Receiver<Arc<EnrolmentStatus>>,
+    /// Ends it.
+    pub stop: CancellationToken,
+}
+
+/// Tells the outside world what became of the pods.
+pub type Announce = Box<dyn FnOnce(Told) -> BoxFuture<'static, ()>>;
 
 /// What differs between node roles.
 pub struct Parts {
@@ -64,7 +91,11 @@ pub struct Parts {
     /// How long certificates are asked for.
     pub cert_lifetime: Duration,
     /// Where the mesh state comes from.
-    pub source: manifests::Config,
+    pub source: OpenSource,
+    /// Where pods' network namespaces are found.
+    pub locate: Box<dyn Locate>,
+    /// Who is told what became of the pods, if anybody.
+    pub announce: Option<Announce>,
 }
 
 /// Time that a peer has for its TLS and HTTP/2 handshakes.
@@ -83,11 +114,12 @@ const THREADS_END: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When it cannot start, naming what is missing, or cannot clean up behind itself.
-pub fn run(config: Config, parts: Parts) -> anyhow::Result<()> {
+pub fn run(config: Config, parts: impl Future<Output = anyhow::Result<Parts>>) -> anyhow::Result<()> {
     let open_files = limits::raise_open_files().context("raising the limit of open files")?;
     tracing::info!(node = %config.node, version = env!("CARGO_PKG_VERSION"), open_files, threads = config.threads, "agent starts");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(Agent::start(config, parts, Budgets::new(open_files)?)?.run())
+    let budgets = Budgets::new(open_files)?;
+    runtime.block_on(async { Agent::start(config, parts.await?, budgets)?.run().await })
 }
 
 /// Descriptors that the agent needs for itself: programs, maps, admin pages, files that it reads, what it was started with.
@@ -125,7 +157,8 @@ impl Budgets {
 /// The parts of a running agent that have to be driven.
 struct Agent {
     config: Config,
-    source: Manifests,
+    follow: Follow,
+    announce: Option<Announce>,
     mesh: (watch::Sender<Arc<MeshState>>, watch::Receiver<Arc<MeshState>>),
     renewal: BoxFuture<'static, ()>,
     reconciler: Reconciler,
@@ -139,8 +172,8 @@ impl Agent {
         let readiness = Readiness::new();
         let metrics = Arc::new(Metrics::new());
         let redirect = Redirect::load(&redirect::Config::for_node(&config.node))?;
-        let source = Manifests::load(parts.source)?;
-        let mesh = watch::channel(source.state());
+        let (state, follow) = (parts.source)(&readiness)?;
+        let mesh = watch::channel(state);
         let store = StoreConfig { lifetime: parts.cert_lifetime, ..StoreConfig::default() };
         let (certificates, renewal) = CertificateStore::new(parts.authority, store);
         let (local, local_pods) = watch::channel(Arc::<LocalPods>::default());
@@ -187,33 +220,46 @@ impl Agent {
             descriptors: budgets.descriptors,
             memory: budgets.memory,
         };
-        let reconciler = Reconciler::new(settings, redirect, certificates.clone(), outputs, drain.clone());
+        let reconciler =
+            Reconciler::new(settings, (redirect, parts.locate), certificates.clone(), outputs, drain.clone());
         let shown = Shown { mesh: mesh.1.clone(), enrolment, certificates, metrics, readiness };
-        Ok(Self { config, source, mesh, renewal: renewal.boxed(), reconciler, threads, shown, drain })
+        let announce = parts.announce;
+        Ok(Self { config, follow, announce, mesh, renewal: renewal.boxed(), reconciler, threads, shown, drain })
     }
 
     async fn run(self) -> anyhow::Result<()> {
-        let Self { config, source, mesh: (mesh_sender, mesh), renewal, mut reconciler, threads, shown, drain } = self;
+        let Self { config, follow, announce, mesh: (sender, mesh), renewal, mut reconciler, threads, shown, drain } =
+            self;
         let readiness = shown.readiness.clone();
-        let admin = AdminServer::bind(config.admin, pages::routes(shown)).await?;
-        if !config.admin.ip().is_loopback() {
-            tracing::warn!(address = %config.admin, "the admin pages are reachable from outside this machine");
-        }
+        let (tell, enrolment) = (mesh.clone(), shown.enrolment.clone());
+        let servers = pages::bind(&config.pages, shown).await?;
         let mut signals = EndingSignals::listen().context("listening for signals")?;
         let stopped = CancellationToken::new();
+        let announcing = announce.map(|announce| announce(Told { mesh: tell, enrolment, stop: stopped.clone() }));
         let background = async {
             tokio::join!(
-                manifest_watch::run(source, mesh_sender, stopped.cancelled()),
+                follow(sender, stopped.clone()),
+                OptionFuture::from(announcing),
                 stopped.run_until_cancelled(renewal),
-                admin.serve(stopped.cancelled()),
+                join_all(servers.into_iter().map(|server| server.serve(stopped.cancelled()))),
             );
         };
         let work = async {
             reconciler.run(mesh, signals.next()).await;
             let _draining = readiness.wait_for("drain");
             tracing::info!(deadline = ?config.drain, "agent ends: no new connections, open ones may finish");
-            reconciler.withdraw().await;
-            end(&drain, config.drain, &mut signals, reconciler, threads).await
+            match config.on_exit {
+                OnExit::Keep => reconciler.hold().await,
+                OnExit::Remove => reconciler.withdraw().await,
+            }
+            reconciler.stop_serving();
+            end(&drain, config.drain, &mut signals, threads).await;
+            match config.on_exit {
+                OnExit::Keep => reconciler.abandon(),
+                OnExit::Remove => reconciler.finish().await.context("cleaning up behind the agent")?,
+            }
+            tracing::info!(on_exit = ?config.on_exit, "agent ended");
+            Ok(())
         };
         let work = async {
             let result = work.await;
@@ -225,14 +271,8 @@ impl Agent {
     }
 }
 
-async fn end(
-    drain: &Drain,
-    deadline: Duration,
-    signals: &mut EndingSignals,
-    mut reconciler: Reconciler,
-    threads: shards::Threads,
-) -> anyhow::Result<()> {
-    reconciler.stop_serving();
+/// Lets open connections finish until the deadline, and ends the data-plane threads.
+async fn end(drain: &Drain, deadline: Duration, signals: &mut EndingSignals, threads: shards::Threads) {
     let mut joined = tokio::task::spawn_blocking(|| threads.join());
     let mut all_ended = false;
     let in_time = drain
@@ -249,7 +289,4 @@ async fn end(
     if !all_ended && tokio::time::timeout(THREADS_END, joined).await.is_err() {
         tracing::error!("a data-plane thread did not end");
     }
-    reconciler.finish().await.context("cleaning up behind the agent")?;
-    tracing::info!("agent ended; nothing is left in the kernel");
-    Ok(())
 }

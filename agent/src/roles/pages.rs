@@ -1,13 +1,16 @@
 //! The admin pages of a node agent.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+use anyhow::Context as _;
 
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::watch;
 
 use crate::control::enroll::status::EnrolmentStatus;
-use crate::drivers::admin::server::{Page, Route};
+use crate::drivers::admin::server::{AdminServer, Page, Route};
 use crate::drivers::certs::store::{CertificateStatus, CertificateStore};
 use crate::mesh::source::state::MeshState;
 use crate::runtime::ready::Readiness;
@@ -31,23 +34,60 @@ pub struct Shown {
     pub readiness: Readiness,
 }
 
-/// All pages.
-#[must_use]
-pub fn routes(shown: Shown) -> Vec<Route> {
-    let readiness = shown.readiness.clone();
+/// Where which pages are served.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// All pages. Says much of the mesh: for this machine alone.
+    pub admin: SocketAddr,
+    /// `/metrics` alone, for a collector that comes from elsewhere.
+    pub metrics: Option<SocketAddr>,
+    /// `/healthz/ready` alone, for the kubelet.
+    pub ready: Option<SocketAddr>,
+}
+
+/// Takes all addresses.
+///
+/// # Errors
+/// When one is taken or not this machine's, naming the flag that chooses it.
+pub async fn bind(addresses: &Addresses, shown: Shown) -> anyhow::Result<Vec<AdminServer>> {
+    if !addresses.admin.ip().is_loopback() {
+        tracing::warn!(address = %addresses.admin, "the admin pages are reachable from outside this machine");
+    }
+    let mut servers = Vec::new();
+    if let Some(address) = addresses.metrics {
+        let page = vec![metrics_route(&shown)];
+        servers.push(AdminServer::bind(address, page).await.context("--metrics-addr")?);
+    }
+    if let Some(address) = addresses.ready {
+        servers.push(AdminServer::bind(address, vec![ready_route(&shown)]).await.context("--ready-addr")?);
+    }
+    servers.push(AdminServer::bind(addresses.admin, routes(shown)).await.context("--admin-addr")?);
+    Ok(servers)
+}
+
+fn ready_route(shown: &Shown) -> Route {
+    let (readiness, certificates) = (shown.readiness.clone(), shown.certificates.clone());
+    Route {
+        path: "/healthz/ready",
+        about: "200 once the agent carries its pods",
+        page: Box::new(move || ready(&readiness, &certificates)),
+    }
+}
+
+fn metrics_route(shown: &Shown) -> Route {
     let metrics = Arc::clone(&shown.metrics);
-    let certificates = shown.certificates.clone();
+    Route {
+        path: "/metrics",
+        about: "metrics in OpenMetrics text format",
+        page: Box::new(move || metrics_page(&metrics)),
+    }
+}
+
+/// All pages.
+fn routes(shown: Shown) -> Vec<Route> {
     vec![
-        Route {
-            path: "/healthz/ready",
-            about: "200 once the agent carries its pods",
-            page: Box::new(move || ready(&readiness, &certificates)),
-        },
-        Route {
-            path: "/metrics",
-            about: "metrics in OpenMetrics text format",
-            page: Box::new(move || metrics_page(&metrics)),
-        },
+        ready_route(&shown),
+        metrics_route(&shown),
         Route {
             path: "/config_dump",
             about: "pods, workloads, services, certificates and problems as JSON",
@@ -107,6 +147,8 @@ fn dump(shown: &Shown) -> Page {
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "stateVersion": state.version,
+        "stateLoaded": state.loaded,
+        "stateSince": state.made_at.map(|at| humantime::format_rfc3339_millis(at).to_string()),
         "pods": shown.enrolment.borrow().pods,
         "workloads": workloads,
         "services": services,

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use futures_util::future::FutureExt;
 
-use super::agent::{self, Parts};
-use crate::control::authority::local::LocalAuthority;
-use crate::control::authority::remote::{self, RemoteAuthority};
-use crate::drivers::certs::authority::Authority;
-use crate::drivers::certs::clock::Clock;
-use crate::mesh::source::directory::manifests;
+use super::agent::{self, Follow, Parts};
+use super::authority::{self, AuthorityChoice};
+use crate::control::enroll::locate::annotation::ByAnnotation;
+use crate::mesh::source::directory::manifests::{self, Manifests};
+use crate::mesh::source::directory::watch;
+use crate::mesh::source::state::MeshState;
 
 /// What the role runs with.
 #[derive(Debug)]
@@ -21,20 +21,11 @@ pub struct Config {
     /// The namespace whose policies are for the whole mesh.
     pub root_namespace: Arc<str>,
     /// Who signs certificates.
-    pub authority: AuthorityConfig,
+    pub authority: AuthorityChoice,
     /// How long certificates are valid.
     pub cert_lifetime: Duration,
     /// What every node role has.
     pub agent: agent::Config,
-}
-
-/// Where the certificate authority is.
-#[derive(Debug)]
-pub enum AuthorityConfig {
-    /// In this process, with its files in a directory.
-    Directory(PathBuf),
-    /// Somewhere in the network.
-    Remote(remote::Config),
 }
 
 /// Runs until a signal ends it.
@@ -43,13 +34,22 @@ pub enum AuthorityConfig {
 /// When the agent cannot start, or cannot clean up behind itself.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let Config { manifests: directory, root_namespace, authority, cert_lifetime, agent } = config;
-    let authority: Arc<dyn Authority> = match authority {
-        AuthorityConfig::Directory(directory) => Arc::new(
-            LocalAuthority::open(&directory, &agent.trust_domain, Clock::system())
-                .with_context(|| format!("the certificate authority in {}", directory.display()))?,
-        ),
-        AuthorityConfig::Remote(config) => Arc::new(RemoteAuthority::new(config)),
-    };
+    let authority = authority::open(authority, &agent.trust_domain)?;
     let source = manifests::Config { directory, trust_domain: agent.trust_domain.clone(), root_namespace };
-    agent::run(agent, Parts { authority, cert_lifetime, source })
+    let parts = Parts {
+        authority,
+        cert_lifetime,
+        source: Box::new(move |_| open(source)),
+        locate: Box::new(ByAnnotation),
+        announce: None,
+    };
+    agent::run(agent, std::future::ready(Ok(parts)))
+}
+
+fn open(config: manifests::Config) -> anyhow::Result<(Arc<MeshState>, Follow)> {
+    let manifests = Manifests::load(config)?;
+    let state = manifests.state();
+    let follow: Follow =
+        Box::new(move |sender, stop| async move { watch::run(manifests, sender, stop.cancelled()).await }.boxed());
+    Ok((state, follow))
 }

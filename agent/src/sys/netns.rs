@@ -54,7 +54,14 @@ impl Netns {
     /// # Errors
     /// When the path cannot be opened, is no network namespace, or the process may not enter it (`CAP_SYS_ADMIN`).
     pub fn open(path: &Path) -> io::Result<Self> {
-        let fd = File::open(path)?.into();
+        Self::from_fd(File::open(path)?.into())
+    }
+
+    /// Takes a namespace that has been opened already.
+    ///
+    /// # Errors
+    /// When it is no network namespace, or the process may not enter it (`CAP_SYS_ADMIN`).
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         let home = File::open("/proc/thread-self/ns/net")?.into();
         let mut netns = Self { fd, home, cookie: NetnsCookie(0) };
         netns.cookie = netns.run(NetnsCookie::of_this_thread)??;

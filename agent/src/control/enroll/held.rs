@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use super::locate::Locate;
 use super::plan::Wanted;
 use crate::drivers::redirect::{Redirect, RedirectError};
-use crate::sys::netns::{Netns, NetnsCookie};
+use crate::sys::netns::NetnsCookie;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -53,6 +54,7 @@ impl Held {
     pub fn take_unwanted<'a>(
         &mut self,
         redirect: &Redirect,
+        locate: &mut dyn Locate,
         waiting: impl Iterator<Item = &'a Wanted>,
     ) -> BTreeSet<NetnsCookie> {
         if self.0.is_empty() {
@@ -60,8 +62,8 @@ impl Held {
         }
         let (mut claims, mut lost) = (BTreeSet::new(), Vec::new());
         for pod in waiting {
-            match Netns::open(&pod.netns) {
-                Ok(netns) => claims.extend([netns.cookie()]),
+            match locate.open(pod.sought()) {
+                Ok(located) => claims.extend([located.netns.cookie()]),
                 Err(_) => lost.extend(&pod.ips),
             }
         }

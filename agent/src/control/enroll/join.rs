@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use nix::ifaddrs::getifaddrs;
 
 use super::listeners;
+use super::locate::{Locate, LocateError, Located};
 use super::plan::Wanted;
 use crate::drivers::certs::store::CredentialsError;
 use crate::drivers::redirect::{PodAddresses, Redirect, RedirectError, Role};
@@ -18,10 +18,13 @@ use crate::sys::reply_path;
 /// Why a pod cannot be carried (yet).
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// The path of its namespace cannot be opened.
-    #[error("its network namespace {path} cannot be opened: {source}")]
+    /// Its namespace is not to be found.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+    /// Its namespace cannot be entered.
+    #[error("its network namespace {path} cannot be entered: {source}")]
     Netns {
-        /// The path from the pod's manifest.
+        /// By what path it was opened.
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
@@ -32,7 +35,7 @@ pub enum JoinError {
     /// Two pods name one namespace: one of them would speak with the other's identity.
     #[error("its network namespace {path} already belongs to pod {other}")]
     SharedNetns {
-        /// The path from the pod's manifest.
+        /// By what path it was opened.
         path: PathBuf,
         /// Who has it.
         other: String,
@@ -40,7 +43,7 @@ pub enum JoinError {
     /// The namespace does not have the pod's address, so it may be another pod's.
     #[error("its network namespace {path} has no address {ip}; is the path right, and is the pod's network up?")]
     Address {
-        /// The path from the pod's manifest.
+        /// By what path it was opened.
         path: PathBuf,
         /// The address that the pod's status names.
         ip: IpAddr,
@@ -68,17 +71,17 @@ impl JoinError {
 ///
 /// # Errors
 /// [`JoinError`]
-pub fn open_netns(wanted: &Wanted, host: NetnsCookie) -> Result<Arc<Netns>, JoinError> {
-    let path: &Path = &wanted.netns;
-    let failed = |source| JoinError::Netns { path: path.to_owned(), source };
-    let netns = Netns::open(path).map_err(failed)?;
+pub fn open_netns(locate: &mut dyn Locate, wanted: &Wanted, host: NetnsCookie) -> Result<Located, JoinError> {
+    let located = locate.open(wanted.sought())?;
+    let (netns, path) = (&located.netns, &located.path);
     if netns.cookie() == host {
-        return Err(JoinError::HostNetns(path.to_owned()));
+        return Err(JoinError::HostNetns(path.clone()));
     }
+    let failed = |source| JoinError::Netns { path: path.clone(), source };
     let present = netns.run(addresses).and_then(|found| found).map_err(failed)?;
     match wanted.ips.iter().find(|ip| !present.contains(ip)) {
-        Some(&ip) => Err(JoinError::Address { path: path.to_owned(), ip }),
-        None => Ok(Arc::new(netns)),
+        Some(&ip) => Err(JoinError::Address { path: path.clone(), ip }),
+        None => Ok(located),
     }
 }
 

@@ -12,6 +12,7 @@
 pub mod held;
 pub mod join;
 pub mod listeners;
+pub mod locate;
 pub mod plan;
 pub mod reconcile;
 pub mod status;

@@ -1,6 +1,7 @@
 //! The one writer of who is carried on this node.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::held::Held;
 use super::join::{self, JoinError};
+use super::locate::{Locate, Located};
 use super::plan::{self, Leaving, Wanted};
 use super::status::{EnrolmentStatus, PodStatus};
 use crate::drivers::certs::store::{CertificateStore, IdentityHandle};
@@ -59,6 +61,7 @@ pub struct Outputs {
 pub struct Reconciler {
     config: Config,
     redirect: Redirect,
+    locate: Box<dyn Locate>,
     certificates: CertificateStore,
     outputs: Outputs,
     drain: Drain,
@@ -73,6 +76,8 @@ pub struct Reconciler {
 
 struct Carried {
     wanted: Wanted,
+    /// By what path its namespace was opened.
+    path: PathBuf,
     cookie: NetnsCookie,
     pod: Arc<LocalPod>,
 }
@@ -81,10 +86,16 @@ struct Waiting {
     wanted: Wanted,
     identity: IdentityHandle,
     problem: String,
+    since: Instant,
+    /// Whether only its certificate is missing.
+    for_certificate: bool,
 }
 
 /// Pods that wait are looked at again this often, and so is everything else now and then: no event is relied upon.
 const RETRY: Duration = Duration::from_millis(200);
+
+/// How long a pod that cannot be carried keeps the agent from being ready, unless it is the certificate that is missing.
+const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Between "no longer captured" and "listeners gone": a connect() that was captured just before may still be on its way through
 /// the pod's loopback.
@@ -101,12 +112,20 @@ const LISTENERS: usize = 3;
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const NEVER_ACCEPTED: Duration = Duration::from_secs(300);
 
+impl Waiting {
+    /// Whether the agent does not count as ready because of it: a pod without a certificate is one that the agent may lack, what
+    /// else a pod waits for after some time is the pod's own affair.
+    fn keeps_unready(&self, now: Instant) -> bool {
+        self.for_certificate || now.saturating_duration_since(self.since) < JOIN_PATIENCE
+    }
+}
+
 impl Reconciler {
     /// A reconciler that carries no pod yet. `drain` is the parent of every pod's.
     #[must_use]
     pub fn new(
         config: Config,
-        redirect: Redirect,
+        (redirect, locate): (Redirect, Box<dyn Locate>),
         certificates: CertificateStore,
         outputs: Outputs,
         drain: Drain,
@@ -118,6 +137,7 @@ impl Reconciler {
         Self {
             config,
             redirect,
+            locate,
             certificates,
             outputs,
             drain,
@@ -160,6 +180,21 @@ impl Reconciler {
         cookies.iter().for_each(|&cookie| report(self.redirect.detach_pod(cookie)));
     }
 
+    /// Takes no new connections any more while the pods stay captured: theirs wait, those to them are refused, until the next
+    /// agent. Connections that are open go on.
+    pub async fn hold(&mut self) {
+        for ip in self.carried.values().flat_map(|c| c.wanted.ips.iter().copied()) {
+            for role in [Role::Outbound, Role::Plaintext, Role::Hbone] {
+                report(self.redirect.unlisten(ip, role));
+            }
+        }
+        // What is in the listeners' queues by now is still accepted.
+        tokio::time::sleep(SETTLE).await;
+    }
+
+    /// Leaves everything in force: what is captured waits for the next agent, as after a crash. Dropping would do the same.
+    pub fn abandon(self) {}
+
     /// Tells the data-plane threads that no pod will follow.
     pub fn stop_serving(&mut self) {
         self.outputs.serve = Box::new(|_, _| {});
@@ -180,7 +215,8 @@ impl Reconciler {
 
     async fn reconcile(&mut self, state: &MeshState) {
         let view = &state.view;
-        let wanted = plan::wanted(view, &self.config.node);
+        let locate = &self.locate;
+        let wanted = plan::wanted(view, &self.config.node, |sought| locate.can_find(sought));
         let carried: BTreeMap<_, _> = self.carried.iter().map(|(uid, c)| (Arc::clone(uid), c.wanted.clone())).collect();
         let steps = plan::steps(view, &wanted, &carried, &self.lost());
         let gave_up = self.waiting.iter().any(|(uid, waiting)| wanted.get(uid) != Some(&waiting.wanted));
@@ -195,7 +231,7 @@ impl Reconciler {
         if changed {
             self.publish();
         }
-        if self.waiting.is_empty() {
+        if !self.waiting.values().any(|waiting| waiting.keeps_unready(Instant::now())) {
             self.outputs.ready = None;
         }
     }
@@ -203,9 +239,9 @@ impl Reconciler {
     async fn try_join(&mut self, wanted: Wanted) {
         let uid = Arc::clone(&wanted.uid);
         let waiting = self.waiting.remove(&uid);
-        let (identity, previous) = match waiting {
-            Some(waiting) => (waiting.identity, waiting.problem),
-            None => (self.certificates.hold(&wanted.identity), String::new()),
+        let (identity, previous, since) = match waiting {
+            Some(waiting) => (waiting.identity, waiting.problem, waiting.since),
+            None => (self.certificates.hold(&wanted.identity), String::new(), Instant::now()),
         };
         match self.join(&wanted, &identity).await {
             Ok(carried) => {
@@ -217,17 +253,18 @@ impl Reconciler {
                 if problem != previous && !error.is_expected() {
                     tracing::warn!(pod = %wanted.name, error = problem, "pod cannot join the mesh yet; trying again");
                 }
-                self.waiting.insert(uid, Waiting { wanted, identity, problem });
+                let for_certificate = matches!(error, JoinError::Certificate(_));
+                self.waiting.insert(uid, Waiting { wanted, identity, problem, since, for_certificate });
             }
         }
     }
 
     async fn join(&mut self, wanted: &Wanted, identity: &IdentityHandle) -> Result<Carried, JoinError> {
-        let netns = join::open_netns(wanted, self.config.host)?;
+        let Located { netns, path } = join::open_netns(&mut *self.locate, wanted, self.config.host)?;
         let cookie = netns.cookie();
         if let Some(other) = self.carried.values().find(|c| c.cookie == cookie) {
             let other = other.wanted.name.to_string();
-            return Err(JoinError::SharedNetns { path: wanted.netns.clone(), other });
+            return Err(JoinError::SharedNetns { path, other });
         }
         identity.credentials()?;
         let listeners = join::prepare(&mut self.redirect, wanted, &netns, self.config.threads).await?;
@@ -242,7 +279,7 @@ impl Reconciler {
             ips: wanted.ips.clone(),
             identity: wanted.identity.clone(),
             credentials: identity.clone(),
-            netns,
+            netns: Arc::new(netns),
             shares,
         };
         let pod = Arc::new(LocalPod::new(parts, self.drain.child(), self.retired.0.clone()));
@@ -256,7 +293,7 @@ impl Reconciler {
             pod.drain.end();
             return Err(error);
         }
-        Ok(Carried { wanted: wanted.clone(), cookie, pod })
+        Ok(Carried { wanted: wanted.clone(), path, cookie, pod })
     }
 
     async fn leave(&mut self, leaving: Vec<(Arc<str>, Leaving)>) {
@@ -270,7 +307,7 @@ impl Reconciler {
         }
         tokio::time::sleep(SETTLE).await;
         for (carried, why) in leaving {
-            let Carried { wanted, cookie, pod } = carried;
+            let Carried { wanted, cookie, pod, .. } = carried;
             if why == Leaving::Changed {
                 self.held.insert(cookie);
             } else {
@@ -299,10 +336,11 @@ impl Reconciler {
         }
     }
 
-    /// Carried pods whose namespace is no longer where their manifest says. The agent's own descriptors keep such a namespace
-    /// alive, so nothing else would tell.
-    fn lost(&self) -> BTreeSet<Arc<str>> {
-        let lost = self.carried.iter().filter(|(_, c)| !c.pod.netns().is_at(&c.wanted.netns));
+    /// Carried pods that are no longer in the namespace that they were found in. The agent's own descriptors keep such a
+    /// namespace alive, so nothing else would tell.
+    fn lost(&mut self) -> BTreeSet<Arc<str>> {
+        let locate = &mut self.locate;
+        let lost = self.carried.iter().filter(|(_, c)| locate.has_moved(c.wanted.sought(), c.pod.netns()));
         lost.map(|(uid, _)| Arc::clone(uid)).collect()
     }
 
@@ -311,10 +349,12 @@ impl Reconciler {
     async fn let_go(&mut self, state: &MeshState) {
         self.held.claimed(self.carried.values().map(|c| c.cookie));
         report(self.held.forget_dead(&mut self.redirect));
-        if !state.problems.is_empty() {
+        if state.may_hide_pods() {
             return;
         }
-        for cookie in self.held.take_unwanted(&self.redirect, self.waiting.values().map(|w| &w.wanted)) {
+        let homeless = plan::without_address(&state.view, &self.config.node);
+        let claims = self.waiting.values().map(|w| &w.wanted).chain(&homeless);
+        for cookie in self.held.take_unwanted(&self.redirect, &mut *self.locate, claims) {
             tracing::info!(cookie = cookie.0, "letting go of a network namespace that no enrolled pod has any more");
             self.stop_capture(cookie);
             self.clean(cookie, state).await;
@@ -325,11 +365,16 @@ impl Reconciler {
     }
 
     /// Removes the reply path that a dead agent left in a pod that runs on outside the mesh.
-    async fn clean(&self, cookie: NetnsCookie, state: &MeshState) {
-        let paths = state.view.workloads().filter(|w| w.node == self.config.node).filter_map(|w| w.netns.as_deref());
-        let found = paths.filter_map(|path| Netns::open(path).ok()).find(|netns| netns.cookie() == cookie);
-        if let Some(netns) = found.filter(|_| !self.reply_paths.contains_key(&cookie)) {
-            remove_reply_path(&netns).await;
+    async fn clean(&mut self, cookie: NetnsCookie, state: &MeshState) {
+        if self.reply_paths.contains_key(&cookie) {
+            return;
+        }
+        let here =
+            state.view.workloads().filter(|w| w.node == self.config.node && !w.host_network).map(|w| plan::sought(w));
+        let findable: Vec<_> = here.filter(|sought| self.locate.can_find(*sought)).collect();
+        let mut found = findable.into_iter().filter_map(|sought| self.locate.open(sought).ok());
+        if let Some(located) = found.find(|located| located.netns.cookie() == cookie) {
+            remove_reply_path(&located.netns).await;
         }
     }
 
@@ -374,8 +419,8 @@ impl Reconciler {
     }
 
     fn publish(&self) {
-        let carried = self.carried.values().map(|c| describe(&c.wanted, None));
-        let waiting = self.waiting.values().map(|w| describe(&w.wanted, Some(w.problem.clone())));
+        let carried = self.carried.values().map(|c| describe(&c.wanted, Some(&c.path), None));
+        let waiting = self.waiting.values().map(|w| describe(&w.wanted, None, Some(w.problem.clone())));
         let mut pods: Vec<_> = carried.chain(waiting).collect();
         pods.sort_by(|a, b| a.uid.cmp(&b.uid));
         self.outputs.metrics.enrolled_pods.set(gauge(self.carried.len()));
@@ -400,14 +445,14 @@ fn gauge(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn describe(wanted: &Wanted, waiting_for: Option<String>) -> PodStatus {
+fn describe(wanted: &Wanted, found: Option<&Path>, waiting_for: Option<String>) -> PodStatus {
     PodStatus {
         namespace: wanted.name.namespace.to_string(),
         name: wanted.name.name.to_string(),
         uid: wanted.uid.to_string(),
         ips: wanted.ips.clone(),
         identity: wanted.identity.to_string(),
-        netns: wanted.netns.clone(),
+        netns: found.or(wanted.netns.as_deref()).map(Path::to_path_buf),
         enrolled: waiting_for.is_none(),
         waiting_for,
     }

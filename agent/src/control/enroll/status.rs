@@ -25,8 +25,8 @@ pub struct PodStatus {
     pub ips: Vec<IpAddr>,
     /// Whom its certificate names.
     pub identity: String,
-    /// Where its network namespace is.
-    pub netns: PathBuf,
+    /// Where its network namespace was found.
+    pub netns: Option<PathBuf>,
     /// Whether its traffic is carried.
     pub enrolled: bool,
     /// Why not (yet).

@@ -68,7 +68,7 @@ impl AdminServer {
     /// When the address is taken or not this machine's.
     pub async fn bind(address: SocketAddr, routes: Vec<Route>) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await.map_err(|e| {
-            io::Error::new(e.kind(), format!("admin address {address}: {e}; choose another with --admin-addr"))
+            io::Error::new(e.kind(), format!("pages cannot be served on {address}: {e}; choose another address"))
         })?;
         Ok(Self { listener, routes })
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::field::FieldPath;
-use super::objects::kind::ObjectRef;
+use super::objects::kind::{Kind, ObjectRef};
 
 /// One thing that is wrong. Prints as `demo.yaml:12: Service demo/web: spec.ports[0].port: must be …`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,6 +63,20 @@ impl Fault {
     }
 }
 
+impl Problem {
+    /// Whether a pod that ought to be carried may be missing from the mesh, or be there as it was, because of this.
+    #[must_use]
+    pub fn may_hide_pods(&self) -> bool {
+        let decides = |object: &ObjectRef| object.kind == Kind::Pod.name() || object.kind == Kind::Namespace.name();
+        match self.effect {
+            Effect::Notice => false,
+            // An old version of a whole file serves, whatever else is in the new one.
+            Effect::LastGoodServes if self.file.is_some() => true,
+            Effect::LastGoodServes | Effect::LeftOut => self.object.as_ref().is_none_or(decides),
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.file, self.line) {
@@ -81,5 +95,25 @@ impl fmt::Display for Problem {
             Effect::LeftOut | Effect::Notice => Ok(()),
             Effect::LastGoodServes => f.write_str(" (what was there before keeps serving)"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_decides_about_pods_can_hide_one() {
+        let of = |kind, effect| Problem {
+            effect,
+            ..Fault::new(FieldPath::default(), "x").of(ObjectRef::new(kind, "n", "x"))
+        };
+        assert!(of(Kind::Pod, Effect::LeftOut).may_hide_pods());
+        assert!(of(Kind::Namespace, Effect::LastGoodServes).may_hide_pods());
+        assert!(!of(Kind::Service, Effect::LeftOut).may_hide_pods());
+        assert!(!of(Kind::AuthorizationPolicy, Effect::Notice).may_hide_pods());
+        assert!(Problem::default().may_hide_pods(), "about everything");
+        let file = Some("a.yaml".into());
+        assert!(Problem { file, ..of(Kind::Service, Effect::LastGoodServes) }.may_hide_pods(), "an old file serves");
     }
 }

@@ -10,7 +10,7 @@ use crate::mesh::source::problem::{Fault, Problem};
 use crate::model::service::Service;
 use crate::model::workload::{ObjectName, Workload};
 
-use super::pod::NETNS_ANNOTATION;
+use super::annotations;
 
 /// Addresses and network namespaces that two objects claim. Both lists are sorted by name, so that the answer does not
 /// depend on the order of the source.
@@ -48,7 +48,7 @@ fn shared_namespaces(workloads: &[Workload]) -> impl Iterator<Item = Problem> {
         if other.pod == workload.pod {
             return None;
         }
-        let field = FieldPath::of("metadata.annotations").key(NETNS_ANNOTATION);
+        let field = FieldPath::of("metadata.annotations").key(annotations::NETNS);
         let message = format!("{} is the network namespace of Pod {} too", netns.display(), other.pod);
         Some(Fault::new(field, message).of(reference(Kind::Pod, &workload.pod)))
     })

@@ -3,6 +3,7 @@
 //! `check` says what is wrong with one object by itself, `mesh` turns all objects into a view and says where they
 //! contradict each other, `derive` stands in for Kubernetes' endpoint controller where there is none.
 
+pub mod annotations;
 pub mod check;
 pub mod derive;
 pub mod mesh;

@@ -12,13 +12,7 @@ use crate::model::workload::{Locality, ObjectName, Workload};
 
 use super::mesh::Rules;
 use super::owner::owner;
-use super::value;
-
-/// The annotation that gives the path of a pod's network namespace where no container runtime can be asked.
-pub(super) const NETNS_ANNOTATION: &str = "sotto.dev/netns";
-
-/// The annotation that a pod with an injected sidecar carries.
-const SIDECAR_ANNOTATION: &str = "sidecar.istio.io/status";
+use super::{annotations, value};
 
 /// What a pod inherits from the objects around it.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +39,7 @@ pub(super) fn workload(pod: &Pod, around: Surroundings<'_>, rules: &Rules) -> Re
         namespace_mode: around.namespace_mode,
         pod_mode: metadata.label(DATAPLANE_MODE_LABEL),
         host_network: pod.spec.host_network,
-        has_sidecar: metadata.annotations.contains_key(SIDECAR_ANNOTATION),
+        has_sidecar: metadata.annotations.contains_key(annotations::SIDECAR),
         finished,
     });
     Ok(Workload {
@@ -102,13 +96,13 @@ pub(super) fn identity(pod: &Pod, trust_domain: &TrustDomain) -> Result<Identity
 
 /// The path of the pod's network namespace, if an annotation gives it.
 pub(super) fn netns(pod: &Pod) -> Result<Option<PathBuf>, Fault> {
-    let Some(path) = pod.metadata.annotations.get(NETNS_ANNOTATION) else {
+    let Some(path) = pod.metadata.annotations.get(annotations::NETNS) else {
         return Ok(None);
     };
     let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.chars().any(char::is_control);
     let valid = path.len() <= 4095 && path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(plain));
     if !valid {
-        let field = FieldPath::of("metadata.annotations").key(NETNS_ANNOTATION);
+        let field = FieldPath::of("metadata.annotations").key(annotations::NETNS);
         let message =
             format!("{:?} is not an absolute path without \".\" and \"..\", like /run/netns/NAME", shorten(path));
         return Err(Fault::new(field, message));

@@ -1,15 +1,16 @@
 //! The directory as a whole: from one look at it to the next, and to the state that is published.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use thiserror::Error;
 
 use crate::mesh::source::convert::mesh::Rules;
 use crate::mesh::source::problem::{Effect, Problem};
+use crate::mesh::source::report::report;
 use crate::mesh::source::state::MeshState;
 use crate::model::identity::TrustDomain;
 
@@ -192,19 +193,15 @@ impl Manifests {
         report(&self.state.problems, &problems);
         // The same view stays the same allocation, so that readers can tell by the pointer.
         let view = if same_view { Arc::clone(&self.state.view) } else { Arc::new(merged.view) };
-        self.state = Arc::new(MeshState { view, problems, version: self.state.version + 1, loaded });
+        self.state = Arc::new(MeshState {
+            view,
+            problems,
+            version: self.state.version + 1,
+            loaded,
+            made_at: Some(SystemTime::now()),
+            ..MeshState::default()
+        });
         true
-    }
-}
-
-/// Logs each problem once when it comes and once when it goes.
-fn report(before: &[Problem], after: &[Problem]) {
-    let (before, after): (BTreeSet<_>, BTreeSet<_>) = (before.iter().collect(), after.iter().collect());
-    for problem in after.difference(&before) {
-        tracing::warn!(%problem, "a manifest is wrong");
-    }
-    for problem in before.difference(&after) {
-        tracing::info!(%problem, "a problem with a manifest is resolved");
     }
 }
 

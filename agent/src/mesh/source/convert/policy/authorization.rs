@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::mesh::source::convert::annotations::DRY_RUN;
 use crate::mesh::source::field::{FieldPath, shorten};
 use crate::mesh::source::objects::authorization_policy::AuthorizationPolicy;
 use crate::mesh::source::problem::Fault;
@@ -15,9 +16,6 @@ use super::conditions::condition;
 use super::fields::{Fields, Reading};
 use super::selector::selector;
 use super::sources::{operation, source};
-
-/// With this annotation a policy is only looked at, not enforced.
-const DRY_RUN: &str = "istio.io/dry-run";
 
 /// As many rules as Istio's own definition of the object admits, and as many alternatives in one.
 const MAX_RULES: usize = 512;

@@ -1,0 +1,38 @@
+//! Settings that every node agent has.
+
+use std::thread::available_parallelism;
+
+use anyhow::{Context, ensure};
+
+use crate::cli::AgentArgs;
+use crate::drivers::tunnel::Config as TunnelConfig;
+use crate::mesh::upstream::attempts::Patience;
+use crate::roles::agent::{Config, OnExit};
+use crate::roles::pages::Addresses;
+
+/// Checks the flags and turns them into what the agent needs.
+///
+/// # Errors
+/// When a flag's value makes no sense, naming the flag.
+pub(super) fn config(node: String, args: AgentArgs, pages: Addresses, on_exit: OnExit) -> anyhow::Result<Config> {
+    ensure!(is_node_name(&node), "--node {node:?}: a node's name has 1 to 253 characters of a-z, 0-9, '-' and '.'");
+    ensure!(!args.cert_lifetime.is_zero(), "--cert-lifetime must be longer than nothing");
+    let cores = available_parallelism().context("counting the cores")?.get();
+    let threads = args.threads.map_or_else(|| (cores / 2).max(1), usize::from);
+    Ok(Config {
+        node: node.into(),
+        cluster: args.cluster.into(),
+        trust_domain: args.trust_domain,
+        pages,
+        threads,
+        drain: args.drain,
+        on_exit,
+        tunnel: TunnelConfig::default(),
+        patience: Patience::default(),
+    })
+}
+
+fn is_node_name(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
+    !name.is_empty() && name.len() <= 253 && !name.starts_with('.') && name.bytes().all(allowed)
+}
