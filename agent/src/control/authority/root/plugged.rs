@@ -86,7 +86,12 @@ impl Plugged {
         // Does a root that everybody knows lead to the new authority?
         let is_known = issuer(files, &known, trust_domain, now).is_ok();
         let waiting = self.signing.as_ref().filter(|signing| !is_known && *signing != files);
-        if let Some(issuer) = waiting.and_then(|before| issuer(before, &all, trust_domain, now).ok()) {
+        if let Some((before, issuer)) =
+            waiting.and_then(|before| Some((before, issuer(before, &all, trust_domain, now).ok()?)))
+        {
+            // What signs is in use, whether it is among the files or not.
+            let in_use = split(std::str::from_utf8(file(before, ROOT_CERT)?).unwrap_or_default())?;
+            self.roots.iter_mut().filter(|root| in_use.contains(&root.pem)).for_each(|root| root.seen = at);
             return Ok(Chosen { issuer, bundle: all, waits: true });
         }
         let issuer = issuer(files, &all, trust_domain, now)?;
