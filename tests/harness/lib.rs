@@ -20,6 +20,7 @@
 
 mod agent;
 mod external;
+mod kube;
 mod leftovers;
 mod manifests;
 mod mesh;
@@ -32,6 +33,7 @@ pub mod traffic;
 mod wait;
 pub mod wire;
 
+pub use self::kube::{ApiServer, Cluster, Gate};
 pub use agent::{AccessEntry, Agent, AgentBuilder, Metrics, Ztunnel, ZtunnelProgram};
 pub use external::External;
 pub use manifests::{Policy, PolicyBuilder};

@@ -26,11 +26,25 @@ pub struct Process {
 impl Process {
     /// Starts `command` in `netns`; standard output and error are appended to the file `log`.
     pub(crate) fn start(name: &str, netns: &Netns, command: &mut Command, log: &Path) -> Self {
+        Self::launch(name, command, log, |command| netns.spawn(command))
+    }
+
+    /// As [`Self::start`], in the namespace of the test itself.
+    pub(crate) fn start_here(name: &str, command: &mut Command, log: &Path) -> Self {
+        Self::launch(name, command, log, Command::spawn)
+    }
+
+    fn launch(
+        name: &str,
+        command: &mut Command,
+        log: &Path,
+        spawn: impl FnOnce(&mut Command) -> std::io::Result<Child>,
+    ) -> Self {
         let output = File::options().create(true).append(true).open(log);
         let output = output.unwrap_or_else(|error| panic!("cannot open {}: {error}", log.display()));
         let copy = output.try_clone().expect("a file can be opened twice");
         command.stdin(Stdio::piped()).stdout(copy).stderr(output);
-        let mut child = netns.spawn(command).unwrap_or_else(|error| panic!("cannot start {name} {command:?}: {error}"));
+        let mut child = spawn(command).unwrap_or_else(|error| panic!("cannot start {name} {command:?}: {error}"));
         let stdin = child.stdin.take();
         Self { name: name.to_owned(), pid: child.id(), log: log.to_owned(), child: child.into(), stdin: stdin.into() }
     }

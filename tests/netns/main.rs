@@ -11,6 +11,7 @@ mod harness_itself;
 mod hostile;
 mod life;
 mod manifests;
+mod node;
 mod peers;
 mod plain;
 mod same_node;

@@ -84,6 +84,12 @@ impl Netns {
         fstat(&self.fd).map_or(true, |here| (here.st_dev, here.st_ino) == (there.dev(), there.ino()))
     }
 
+    /// Whether this namespace is the file with this device and inode. While it is open, no other has them.
+    #[must_use]
+    pub fn is_file(&self, (device, inode): (u64, u64)) -> bool {
+        fstat(&self.fd).is_ok_and(|here| (here.st_dev, here.st_ino) == (device, inode))
+    }
+
     /// Runs `action` with the calling thread inside this namespace; sockets made there stay in it.
     ///
     /// The process ends at once if the thread cannot go back: a thread in the wrong namespace would send one pod's traffic

@@ -33,6 +33,8 @@ const READY: Duration = Duration::from_secs(20);
 pub struct AgentBuilder {
     node: Node,
     ca_directory: PathBuf,
+    /// How to reach the API server; none for the directory of manifests.
+    kubeconfig: Option<PathBuf>,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
     open_files: Option<u32>,
@@ -55,6 +57,7 @@ impl AgentBuilder {
         Self {
             node: node.clone(),
             ca_directory: node.shared.ca_directory(),
+            kubeconfig: None,
             arguments: Vec::new(),
             environment: Vec::new(),
             open_files: None,
@@ -64,6 +67,12 @@ impl AgentBuilder {
     /// Takes another certificate authority than the mesh's.
     pub fn ca_directory(mut self, directory: &Path) -> Self {
         directory.clone_into(&mut self.ca_directory);
+        self
+    }
+
+    /// Takes its objects from an API server.
+    pub fn on_cluster(mut self, kubeconfig: &Path) -> Self {
+        self.kubeconfig = Some(kubeconfig.to_owned());
         self
     }
 
@@ -96,7 +105,7 @@ impl AgentBuilder {
     /// Starts the agent without waiting.
     #[track_caller]
     pub fn spawn(self) -> Agent {
-        let Self { node, ca_directory, arguments, environment, open_files } = self;
+        let Self { node, ca_directory, kubeconfig, arguments, environment, open_files } = self;
         let shared = Arc::clone(&node.shared);
         let mut command = match open_files {
             None => Command::new(binary()),
@@ -107,8 +116,11 @@ impl AgentBuilder {
                 command
             }
         };
-        command.arg("standalone").arg("--node").arg(node.name());
-        command.arg("--manifests").arg(shared.manifests.directory());
+        match kubeconfig {
+            None => command.arg("standalone").arg("--manifests").arg(shared.manifests.directory()),
+            Some(path) => command.arg("node").arg("--kubeconfig").arg(path),
+        };
+        command.arg("--node").arg(node.name());
         command.arg("--ca-dir").arg(ca_directory);
         command.arg("--admin-addr").arg(ADMIN.to_string());
         command.args(arguments).env("NO_COLOR", "1").envs(environment);

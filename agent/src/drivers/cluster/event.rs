@@ -73,7 +73,11 @@ impl<'a> Event<'a> {
             let code = serde_json::from_str::<Status>(text).ok().and_then(|status| status.code).unwrap_or(500);
             return Err(ApiError::status(what, code, text.as_bytes(), None));
         }
-        let head: Head = serde_json::from_str(line.object.get()).map_err(bad)?;
+        let head = if line.kind == "BOOKMARK" {
+            serde_json::from_str(line.object.get()).map_err(bad)?
+        } else {
+            Head::of_object(what, line.object)?
+        };
         match line.kind.as_str() {
             "ADDED" | "MODIFIED" => Ok(Self::Present(head, line.object)),
             "DELETED" => Ok(Self::Absent(head)),

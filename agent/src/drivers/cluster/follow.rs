@@ -161,8 +161,7 @@ impl<K: Copy + Send, T: Send> Follower<K, T> {
             let page = Page::read(&what, &answer)?;
             memory.listed = true;
             for item in page.items() {
-                let head: Head = serde_json::from_str(item.get()).map_err(|error| ApiError::bad(&what, error))?;
-                self.present(head, item).await?;
+                self.present(Head::of_object(&what, item)?, item).await?;
             }
             if let Some(token) = page.continuation() {
                 path = format!("{}?limit={PAGE}&continue={}", self.resource.path(served), escaped(token));

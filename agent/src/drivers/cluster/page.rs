@@ -21,6 +21,17 @@ pub(super) struct HeadMetadata {
     pub(super) resource_version: String,
 }
 
+impl Head {
+    /// What is used of an object before it is read. One without a name is no object.
+    pub(super) fn of_object(what: &str, object: &RawValue) -> Result<Self, ApiError> {
+        let head: Self = serde_json::from_str(object.get()).map_err(|error| ApiError::bad(what, error))?;
+        if head.metadata.name.is_empty() {
+            return Err(ApiError::bad(what, "an object in it has no name"));
+        }
+        Ok(head)
+    }
+}
+
 /// A page of a list.
 #[derive(Debug, Deserialize)]
 pub(super) struct Page<'a> {
@@ -92,7 +103,7 @@ mod tests {
         let answer = Bytes::from_static(br#"{"metadata":{"resourceVersion":"9","continue":""},"items":null}"#);
         let page = Page::read("LIST pods", &answer).unwrap();
         assert_eq!((page.items().len(), page.continuation()), (0, None));
-        for bad in [&b"[]"[..], b"", b"{\"items\":{}}", b"<html>"] {
+        for bad in [&b""[..], b"7", b"{\"items\":{}}", b"<html>"] {
             assert!(Page::read("LIST pods", &Bytes::copy_from_slice(bad)).is_err());
         }
     }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -59,30 +60,37 @@ impl ByProcesses {
 
     /// The namespace in which all these processes are that still are the pod's.
     fn agreed(&self, uid: &str, firsts: &Firsts) -> Result<Located, LocateError> {
-        let mut found: Option<(Located, NetnsId)> = None;
+        let mut found: Option<(u32, OwnedFd, NetnsId)> = None;
         for &pid in firsts.values() {
-            let Some((located, id)) = self.look(uid, pid) else { continue };
+            let Some((namespace, id)) = self.look(uid, pid) else { continue };
             match &found {
-                None => found = Some((located, id)),
-                Some((_, first)) if *first == id => {}
-                Some((first, _)) => {
-                    let paths = format!("{}, {}", first.path.display(), located.path.display());
+                None => found = Some((pid, namespace, id)),
+                Some((_, _, first)) if *first == id => {}
+                Some((first, ..)) => {
+                    let paths = format!("{}, {}", self.path(*first).display(), self.path(pid).display());
                     return Err(LocateError::Ambiguous(paths));
                 }
             }
         }
-        found.map(|(located, _)| located).ok_or(LocateError::Unsteady)
+        let (pid, namespace, _) = found.ok_or(LocateError::Unsteady)?;
+        let path = self.path(pid);
+        match Netns::from_fd(namespace) {
+            Ok(netns) => Ok(Located { netns, path }),
+            Err(source) => Err(LocateError::Path { path, source }),
+        }
     }
 
     /// The namespace of one process, if it is a process of this pod and was when the namespace was opened.
-    fn look(&self, uid: &str, pid: u32) -> Option<(Located, NetnsId)> {
+    fn look(&self, uid: &str, pid: u32) -> Option<(OwnedFd, NetnsId)> {
         let process = Process::open(&self.proc, pid).ok()?;
-        let (namespace, id) = process.netns().ok()?;
+        let namespace = process.netns().ok()?;
         // A process that has ended by now has no cgroups to tell; one that moves between pods is no witness.
         place(&process.cgroups().ok()?).filter(|place| place.uid == uid)?;
-        let path = self.proc.join(pid.to_string()).join("ns/net");
-        let netns = Netns::from_fd(namespace).ok()?;
-        Some((Located { netns, path }, id))
+        Some(namespace)
+    }
+
+    fn path(&self, pid: u32) -> PathBuf {
+        self.proc.join(pid.to_string()).join("ns/net")
     }
 }
 
@@ -105,9 +113,8 @@ impl Locate for ByProcesses {
     }
 
     fn has_moved(&mut self, sought: Sought<'_>, netns: &Netns) -> bool {
-        let known = self.pods.get(sought.uid).cloned().unwrap_or_default();
-        let stays = |(located, _): (Located, NetnsId)| located.netns.cookie() == netns.cookie();
-        if known.values().any(|&pid| self.look(sought.uid, pid).is_some_and(stays)) {
+        let mut known = self.pods.get(sought.uid).into_iter().flat_map(BTreeMap::values);
+        if known.any(|&pid| self.look(sought.uid, pid).is_some_and(|(_, id)| netns.is_file(id))) {
             return false;
         }
         // Nothing that was known of it is there any more: it has ended, or its sandbox is another one.
@@ -134,4 +141,81 @@ fn scan(proc: &Path) -> Result<BTreeMap<String, Firsts>, LocateError> {
     let firsts =
         |containers: BTreeMap<_, (u64, u32)>| containers.into_iter().map(|(name, (_, pid))| (name, pid)).collect();
     Ok(oldest.into_iter().map(|(uid, containers)| (uid, firsts(containers))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const UID: &str = "0f4bd1f2-6f1c-4f3a-9a3e-5a7f8f9b1c2d";
+
+    /// A directory that looks like /proc, whose processes are in namespaces that are plain files.
+    struct Proc(TempDir);
+
+    impl Proc {
+        fn new() -> Self {
+            Self(TempDir::new().unwrap())
+        }
+
+        fn process(&self, pid: u32, started: u64, cgroup: &str, netns: &str) -> &Self {
+            let directory = self.0.path().join(pid.to_string());
+            let _made_anew = fs::remove_dir_all(&directory);
+            fs::create_dir_all(directory.join("ns")).unwrap();
+            let file = self.0.path().join(format!("netns-{netns}"));
+            fs::write(&file, "").unwrap();
+            symlink(file, directory.join("ns/net")).unwrap();
+            fs::write(directory.join("cgroup"), format!("0::{}\n", cgroup.replace("UID", UID))).unwrap();
+            let zeros = "0 ".repeat(18);
+            fs::write(directory.join("stat"), format!("{pid} (a ) b) S {zeros}{started} 0\n")).unwrap();
+            self
+        }
+
+        fn firsts(&self) -> Vec<u32> {
+            scan(self.0.path()).unwrap().remove(UID).unwrap_or_default().into_values().collect()
+        }
+
+        fn look(&self, pid: u32) -> bool {
+            ByProcesses::new(self.0.path().to_owned()).look(UID, pid).is_some()
+        }
+
+        fn error(&self) -> String {
+            let mut finder = ByProcesses::new(self.0.path().to_owned());
+            finder.open(Sought { uid: UID, path: None }).unwrap_err().to_string()
+        }
+    }
+
+    #[test]
+    fn the_first_process_of_each_container_counts() {
+        let proc = Proc::new();
+        proc.process(40, 5, "/kubepods/besteffort/podUID/c1", "a")
+            .process(30, 9, "/kubepods/besteffort/podUID/c1", "own")
+            .process(50, 7, "/kubepods/besteffort/podUID/c1/nested", "own")
+            .process(20, 6, "/kubepods/besteffort/podUID/c2", "a")
+            .process(10, 1, "/kubepods/besteffort/podother/c1", "b")
+            .process(1, 0, "/init.scope", "host");
+        fs::create_dir(proc.0.path().join("sys")).unwrap();
+        assert_eq!(proc.firsts(), [40, 20]);
+    }
+
+    #[test]
+    fn containers_in_different_namespaces_are_not_trusted() {
+        let proc = Proc::new();
+        proc.process(40, 5, "/kubepods/podUID/c1", "a").process(20, 6, "/kubepods/podUID/c2", "b");
+        let said = proc.error();
+        assert!(said.contains("different network namespaces") && said.contains("/40/ns/net"), "{said}");
+    }
+
+    #[test]
+    fn a_number_that_has_come_to_mean_another_pods_process_is_refused() {
+        let proc = Proc::new();
+        proc.process(40, 5, "/kubepods/podUID/c1", "a");
+        assert!(proc.look(40));
+        proc.process(40, 8, "/kubepods/podother/c1", "b");
+        assert!(!proc.look(40) && !proc.look(41));
+        assert!(proc.error().contains("no process of the pod"));
+    }
 }

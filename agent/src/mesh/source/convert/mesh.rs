@@ -21,7 +21,7 @@ use crate::model::view::MeshView;
 use crate::model::workload::{Locality, Workload};
 
 use super::pod::{Surroundings, workload};
-use super::{conflicts, policy, service};
+use super::{conflicts, policy, reuse, service};
 
 /// What a source decides about the conversion.
 #[derive(Clone, Debug)]
@@ -109,7 +109,7 @@ fn workloads(objects: &Objects<'_>, rules: &Rules, problems: &mut Vec<Problem>) 
         .collect();
     let localities: HashMap<&str, Locality> =
         objects.nodes.iter().map(|node| (node.metadata.name.as_str(), locality(&node.metadata))).collect();
-    let mut workloads = Vec::with_capacity(objects.pods.len());
+    let mut found = Vec::with_capacity(objects.pods.len());
     for pod in &objects.pods {
         let namespace = pod.metadata.namespace_or_default();
         let around = Surroundings {
@@ -117,11 +117,11 @@ fn workloads(objects: &Objects<'_>, rules: &Rules, problems: &mut Vec<Problem>) 
             locality: localities.get(pod.spec.node_name.as_str()).cloned().unwrap_or_default(),
         };
         match workload(pod, around, rules) {
-            Ok(workload) => workloads.push(workload),
+            Ok(workload) => found.push((workload, *pod)),
             Err(fault) => problems.push(fault.of(ObjectRef::new(Kind::Pod, namespace, &pod.metadata.name))),
         }
     }
-    workloads
+    reuse::settle(found, problems)
 }
 
 fn services(objects: &Objects<'_>, problems: &mut Vec<Problem>) -> Vec<model::Service> {

@@ -12,6 +12,7 @@ mod conflicts;
 mod owner;
 mod pod;
 mod policy;
+mod reuse;
 mod service;
 mod value;
 

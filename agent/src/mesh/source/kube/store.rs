@@ -108,12 +108,10 @@ impl Store {
     /// UIDs of the pods of `node` whose annotation says that they are carried.
     pub(super) fn marked(&self, node: &str) -> BTreeSet<Arc<str>> {
         let pods = self.kinds.get(&Kind::Pod).into_iter().flat_map(|collection| collection.entries.values());
-        let marked = pods.filter_map(|entry| match entry.object.as_ref()? {
-            Object::Pod(pod) if pod.spec.node_name == node => {
-                let value = pod.metadata.annotations.get(REDIRECTION)?;
-                (value == REDIRECTION_ENABLED).then(|| pod.metadata.uid.as_str().into())
-            }
-            _ => None,
+        let marked = pods.filter_map(|entry| {
+            let Some(Object::Pod(pod)) = &entry.object else { return None };
+            let value = pod.metadata.annotations.get(REDIRECTION).filter(|_| pod.spec.node_name == node)?;
+            (value == REDIRECTION_ENABLED).then(|| pod.metadata.uid.as_str().into())
         });
         marked.collect()
     }

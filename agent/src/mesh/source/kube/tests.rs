@@ -156,7 +156,7 @@ fn the_marked_pods_of_this_node_are_known() {
 
 #[test]
 fn hostile_json_is_refused_with_a_short_word() {
-    for text in ["", "[]", "null", "{\"metadata\":7}", &"[".repeat(100_000)] {
+    for text in ["", "7", "null", "{\"metadata\":7}", &"[".repeat(100_000)] {
         let Decoded { object, faults } = decode(Kind::Pod, text, &Rules::default());
         assert!(object.is_none() && faults.len() == 1 && faults[0].message.len() < 500, "{faults:?}");
     }
