@@ -33,7 +33,7 @@ pub mod traffic;
 mod wait;
 pub mod wire;
 
-pub use self::kube::{ApiServer, Cluster, Gate};
+pub use self::kube::{ApiServer, Cluster, Controller, Gate};
 pub use agent::{AccessEntry, Agent, AgentBuilder, Metrics, Ztunnel, ZtunnelProgram};
 pub use external::External;
 pub use manifests::{Policy, PolicyBuilder};
