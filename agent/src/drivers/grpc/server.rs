@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
 use super::messages::{CREATE_CERTIFICATE, CertificateRequest, CertificateResponse};
-use super::service::{CallError, CertificateCall, CertificateService, ErrorKind, Token};
+use super::service::{CallError, CertificateCall, CertificateService, ErrorKind, Token, Wanted};
 
 /// The largest request in bytes; a real one has two thousand.
 const MAX_REQUEST: usize = 64 << 10;
@@ -136,15 +136,11 @@ impl UnaryService<CertificateRequest> for CreateCertificate {
 }
 
 fn read(request: Request<CertificateRequest>) -> Result<CertificateCall, CallError> {
-    let invalid = |message: &str| CallError::new(ErrorKind::Invalid, message);
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
     let peer = peer.ok_or_else(|| CallError::new(ErrorKind::Other, "the connection has no address"))?;
     let token = bearer(request.metadata())?;
     let cluster = request.metadata().get("clusterid").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let mut message = request.into_inner();
-    let impersonated = message.take_impersonated().map_err(invalid)?;
-    let seconds = u64::try_from(message.validity_duration).map_err(|_| invalid("the validity duration is negative"))?;
-    Ok(CertificateCall { peer, token, cluster, csr: message.csr, lifetime: Duration::from_secs(seconds), impersonated })
+    Ok(CertificateCall { peer, token, cluster, wanted: Wanted::read(request.into_inner())? })
 }
 
 /// The token of the only `authorization` header (RFC 6750, section 2.1).

@@ -5,8 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use prost::Message as _;
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+use super::messages::CertificateRequest;
 
 /// One call, as it came in. Nothing in it has been checked but its size.
 pub struct CertificateCall {
@@ -16,12 +19,38 @@ pub struct CertificateCall {
     pub token: Option<Token>,
     /// The cluster that the caller says it belongs to (`clusterid`).
     pub cluster: Option<String>,
+    /// What is asked for.
+    pub wanted: Wanted,
+}
+
+/// The message of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
     /// The signing request, PEM.
     pub csr: String,
     /// For how long the certificate is wanted; zero when the caller does not say.
     pub lifetime: Duration,
     /// The identity that is wanted, where it is not the caller's own.
     pub impersonated: Option<String>,
+}
+
+impl Wanted {
+    /// Reads a message as it comes in (protobuf).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for anything else, and for what must not be taken for something else.
+    pub fn decode(message: &[u8]) -> Result<Self, CallError> {
+        let message = CertificateRequest::decode(message);
+        Self::read(message.map_err(|error| CallError::new(ErrorKind::Invalid, error.to_string()))?)
+    }
+
+    pub(super) fn read(mut message: CertificateRequest) -> Result<Self, CallError> {
+        let invalid = |message: &str| CallError::new(ErrorKind::Invalid, message);
+        let impersonated = message.take_impersonated().map_err(invalid)?;
+        let seconds = u64::try_from(message.validity_duration);
+        let seconds = seconds.map_err(|_| invalid("the validity duration is negative"))?;
+        Ok(Self { csr: message.csr, lifetime: Duration::from_secs(seconds), impersonated })
+    }
 }
 
 /// A bearer token. Not shown by `Debug`, and overwritten when dropped.
@@ -94,8 +123,7 @@ impl fmt::Debug for CertificateCall {
         f.debug_struct("CertificateCall")
             .field("peer", &self.peer)
             .field("cluster", &self.cluster)
-            .field("lifetime", &self.lifetime)
-            .field("impersonated", &self.impersonated)
+            .field("wanted", &self.wanted)
             .finish_non_exhaustive()
     }
 }

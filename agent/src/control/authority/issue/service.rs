@@ -83,7 +83,7 @@ impl Issuance {
 
     async fn answer(&self, call: CertificateCall) -> Result<Vec<String>, CallError> {
         let started = Instant::now();
-        let (peer, wanted) = (call.peer, call.impersonated.clone());
+        let (peer, wanted) = (call.peer, call.wanted.impersonated.clone());
         let mut caller = None;
         let result = self.issue(call, &mut caller).await;
         let caller = caller.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string);
@@ -117,11 +117,11 @@ impl Issuance {
         if !self.by_caller.allow(caller.clone(), Instant::now()) {
             return Err(Failed::too_many("of this pod"));
         }
-        let identity = self.authorized(&caller, call.impersonated.as_deref()).await?;
-        let csr = CertificateRequest::from_pem(&call.csr)
+        let identity = self.authorized(&caller, call.wanted.impersonated.as_deref()).await?;
+        let csr = CertificateRequest::from_pem(&call.wanted.csr)
             .map_err(|error| Failed::new(Outcome::BadRequest, ErrorKind::Invalid, error.to_string()))?;
-        let wanted = if call.lifetime.is_zero() { self.config.max_lifetime } else { call.lifetime };
-        let lifetime = wanted.min(self.config.max_lifetime);
+        let asked = Some(call.wanted.lifetime).filter(|asked| !asked.is_zero());
+        let lifetime = asked.unwrap_or(self.config.max_lifetime).min(self.config.max_lifetime);
         let request = SigningRequest { csr, identity: identity.clone(), lifetime };
         let signer = self.signer.borrow().clone();
         let issued = signer.sign(&request, self.config.clock.now(), Instant::now()).map_err(|error| match error {

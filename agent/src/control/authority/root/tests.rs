@@ -66,73 +66,105 @@ fn each_step_is_due_when_it_is_due() {
     assert_eq!(next(ahead, far, near, None), None, "a clock that was set back");
 }
 
-/// Workloads renew at half life and keep roots with their certificates; at any time all must accept each other. Replicas notice
-/// changes late, by up to what `wait` adds to a certificate's life.
-#[test]
-fn nobody_is_cut_off_in_a_year_of_rotations() {
-    struct Live {
-        issued: SystemTime,
-        ends: SystemTime,
-        root: u32,
-        trusts: Vec<u32>,
+/// A workload with its certificate, and the roots that it was told with it.
+#[derive(Debug)]
+struct Live {
+    ends: SystemTime,
+    root: u32,
+    trusts: Vec<u32>,
+}
+
+/// An authority as numbers.
+struct Simulated {
+    timing: Timing,
+    now: SystemTime,
+    progress: Progress,
+    root: (u32, Validity),
+    other: Option<(u32, Validity)>,
+    intermediate: Validity,
+    made: u32,
+    steps: Vec<Step>,
+}
+
+impl Simulated {
+    fn new(timing: Timing) -> Self {
+        let now = start();
+        let valid = |lifetime| Validity { not_before: now, not_after: now + lifetime };
+        let (root, intermediate) = ((0, valid(timing.root)), valid(timing.intermediate));
+        Self { timing, now, progress: Progress::Steady, root, other: None, intermediate, made: 0, steps: Vec::new() }
     }
-    let late = Duration::from_mins(59);
-    let mut now = start();
-    let (mut root, mut other, mut progress) = (0, None, Progress::Steady);
-    let mut root_valid = Validity { not_before: now, not_after: now + TIMING.root };
-    let mut other_valid = root_valid;
-    let mut intermediate = Validity { not_before: now, not_after: now + TIMING.intermediate };
-    let (mut made, mut switches, mut renewals) = (0, 0, 0);
-    // What a replica signs with that looked at the Secret a while ago, by the time it was written.
-    let mut history: Vec<(SystemTime, u32, Vec<u32>)> = vec![(now - late, 0, vec![0])];
+
+    /// Does the step that is due; whether there was one.
+    fn advance(&mut self, wish: Option<Wish>) -> bool {
+        let (now, timing) = (self.now, self.timing);
+        let facts = Facts { progress: self.progress, root: self.root.1, intermediate: self.intermediate, wish };
+        let Some(step) = rotation::next(&facts, &timing, now) else { return false };
+        let valid = |lifetime| Validity { not_before: now, not_after: now + lifetime };
+        match step {
+            Step::Prepare => {
+                self.made += 1;
+                self.other = Some((self.made, valid(timing.root)));
+                self.progress = Progress::Distributing { since: now };
+            }
+            Step::Switch => {
+                self.root = self.other.replace(self.root).unwrap();
+                self.progress = Progress::Retiring { since: now };
+            }
+            Step::Retire => (self.other, self.progress) = (None, Progress::Steady),
+            Step::RenewIntermediate => {}
+        }
+        if matches!(step, Step::Switch | Step::RenewIntermediate) {
+            self.intermediate = valid(timing.intermediate);
+            self.intermediate.not_after = self.intermediate.not_after.min(self.root.1.not_after);
+        }
+        self.steps.push(step);
+        true
+    }
+}
+
+/// A year in which somebody asks for a new root now and then. Workloads keep roots with their certificates until these end, and
+/// one of two replicas notices every change `late`. Returns the steps, or when somebody met a certificate that it did not trust.
+fn a_year(timing: Timing, late: Duration) -> Result<Vec<Step>, String> {
+    let mut authority = Simulated::new(timing);
+    let mut history = vec![(authority.now - late, 0, vec![0])];
     let mut live: Vec<Live> = Vec::new();
     for hour in 0..24 * 365u32 {
-        let wish = (hour % 2000 == 999).then_some(Wish::Root);
-        let step = rotation::next(&Facts { progress, root: root_valid, intermediate, wish }, &TIMING, now);
-        match step {
-            Some(Step::Prepare) => {
-                made += 1;
-                other = Some(made);
-                other_valid = Validity { not_before: now, not_after: now + TIMING.root };
-                progress = Progress::Distributing { since: now };
-            }
-            Some(Step::Switch) => {
-                switches += 1;
-                root = other.replace(root).unwrap();
-                root_valid = other_valid;
-                intermediate =
-                    Validity { not_before: now, not_after: (now + TIMING.intermediate).min(root_valid.not_after) };
-                progress = Progress::Retiring { since: now };
-            }
-            Some(Step::Retire) => (other, progress) = (None, Progress::Steady),
-            Some(Step::RenewIntermediate) => {
-                renewals += 1;
-                intermediate =
-                    Validity { not_before: now, not_after: (now + TIMING.intermediate).min(root_valid.not_after) };
-            }
-            None => {}
+        let now = authority.now;
+        if authority.advance((hour % 2000 == 999).then_some(Wish::Root)) {
+            let trusts = [authority.root].into_iter().chain(authority.other).map(|(number, _)| number).collect();
+            history.push((now, authority.root.0, trusts));
         }
-        assert!(
-            now < root_valid.not_after && now + TIMING.max_leaf < intermediate.not_after,
-            "hour {hour}: the authority ran out"
-        );
-        if step.is_some() {
-            history.push((now, root, [root].into_iter().chain(other).collect()));
-        }
-        // One replica is up to date, another one is late.
+        let enough = authority.intermediate.not_after.min(authority.root.1.not_after);
+        assert!(now + timing.max_leaf < enough, "hour {hour}: the authority runs out");
         for seen in [now, now - late] {
-            let (_, signs, trusts) = history.iter().rev().find(|(at, ..)| *at <= seen).unwrap();
-            live.push(Live { issued: now, ends: now + TIMING.max_leaf, root: *signs, trusts: trusts.clone() });
+            let (_, root, trusts) = history.iter().rev().find(|(at, ..)| *at <= seen).unwrap();
+            live.push(Live { ends: now + timing.max_leaf, root: *root, trusts: trusts.clone() });
         }
         live.retain(|one| now < one.ends);
         for one in &live {
-            let stranger = live.iter().find(|peer| !one.trusts.contains(&peer.root));
-            let since = stranger.map(|peer| (peer.issued, peer.root, one.issued, &one.trusts));
-            assert!(since.is_none(), "hour {hour}: somebody is not trusted: {since:?}");
+            if let Some(stranger) = live.iter().find(|peer| !one.trusts.contains(&peer.root)) {
+                return Err(format!("hour {hour}: {one:?} does not trust {stranger:?}"));
+            }
         }
-        now += HOUR;
+        authority.now += HOUR;
     }
-    assert!(switches >= 7 && renewals >= 10, "{switches} switches, {renewals} renewals");
+    Ok(authority.steps)
+}
+
+#[test]
+fn nobody_is_cut_off_in_a_year_of_rotations() {
+    let steps = a_year(TIMING, Duration::from_mins(59)).unwrap();
+    let count = |wanted| steps.iter().filter(|step| **step == wanted).count();
+    assert!(count(Step::Retire) >= 6 && count(Step::RenewIntermediate) >= 10, "{steps:?}");
+    assert!(count(Step::Switch) - count(Step::Retire) <= 1, "{steps:?}");
+}
+
+#[test]
+fn a_wait_that_is_too_short_cuts_somebody_off() {
+    let short = |wait| a_year(Timing { wait, ..TIMING }, Duration::from_mins(59));
+    assert!(short(HOUR * 25).is_ok());
+    assert!(short(HOUR * 24).is_err(), "replicas notice late");
+    assert!(short(HOUR * 12).is_err(), "a renewal at half life is not soon enough: one may fail");
 }
 
 #[test]
