@@ -87,6 +87,7 @@ pub(crate) fn network_state(pod: &Pod) -> String {
         "net/ipv4/tcp_fwmark_accept",
         "net/ipv4/fwmark_reflect",
         "net/ipv6/fwmark_reflect",
+        "net/ipv4/tcp_tw_reuse",
         "net/ipv4/conf/lo/route_localnet",
         "net/ipv4/conf/all/rp_filter",
         "net/ipv4/conf/lo/rp_filter",

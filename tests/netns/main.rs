@@ -11,7 +11,6 @@ mod harness_itself;
 mod hostile;
 mod life;
 mod manifests;
-mod node;
 mod peers;
 mod plain;
 mod same_node;

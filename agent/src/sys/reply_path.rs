@@ -4,6 +4,11 @@
 //! `fwmark_reflect` gives it to the reset of a port where nobody listens, and one rule sends what carries it to a table whose
 //! only route is "everything is local": the replies go over `lo` to the agent's socket instead of out of the pod. No packet
 //! filter is involved.
+//!
+//! The namespace is also told to use source ports in TIME-WAIT again (`tcp_tw_reuse`): all captured connections of a pod go to
+//! one local address, so without it a pod could begin only as many connections a minute as there are source ports, to all
+//! its destinations together. The kernel does so by itself for connections over loopback addresses (2, its default), but does
+//! not see that these are some. What the pod set itself is left alone.
 
 use std::fs;
 use std::io;
@@ -11,7 +16,7 @@ use std::net::Ipv4Addr;
 
 use futures_util::future::{Either, select};
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteScope, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
@@ -30,13 +35,25 @@ const LOOPBACK_INDEX: u32 = 1;
 const SWITCHES: [&str; 3] =
     ["/proc/sys/net/ipv4/tcp_fwmark_accept", "/proc/sys/net/ipv4/fwmark_reflect", "/proc/sys/net/ipv6/fwmark_reflect"];
 
+/// Whether ports in TIME-WAIT may be used again: 0 no, 1 yes, 2 between loopback addresses.
+const PORT_REUSE: &str = "/proc/sys/net/ipv4/tcp_tw_reuse";
+
+/// The kernel's own value of [`PORT_REUSE`], and the metric of the route that remembers that it was changed: an agent that
+/// takes the namespace over after a crash finds it there.
+const USUAL_REUSE: &str = "2";
+const REUSE_CHANGED: u32 = 2;
+
 /// Sets the reply path up in a pod's network namespace. Doing it again changes nothing.
 ///
 /// # Errors
 /// When `/proc/sys` cannot be written, or netlink refuses the rule or the route (`CAP_NET_ADMIN`).
 pub async fn install(netns: &Netns) -> io::Result<()> {
     netns.run(|| switch("1"))??;
+    let change_reuse = netns.run(port_reuse_is_usual)??;
     with_handle(netns, async |handle| {
+        if change_reuse {
+            accept_existing(handle.route().add(reuse_marker()).execute().await)?;
+        }
         for family in usable_families(netns)? {
             accept_existing(handle.route().add(family.route()).execute().await)?;
             let mut rule = handle.rule().add();
@@ -45,7 +62,8 @@ pub async fn install(netns: &Netns) -> io::Result<()> {
         }
         Ok(())
     })
-    .await
+    .await?;
+    if change_reuse { netns.run(|| fs::write(PORT_REUSE, "1"))? } else { Ok(()) }
 }
 
 /// Takes the reply path away again. Connections that still rely on it break.
@@ -53,15 +71,30 @@ pub async fn install(netns: &Netns) -> io::Result<()> {
 /// # Errors
 /// As [`install`]; what is already gone is no error.
 pub async fn remove(netns: &Netns) -> io::Result<()> {
-    with_handle(netns, async |handle| {
+    let reuse_was_changed = with_handle(netns, async |handle| {
+        let marked = accept_missing(handle.route().del(reuse_marker()).execute().await)?;
         for family in families(netns)? {
             accept_missing(handle.rule().del(family.rule()).execute().await)?;
             accept_missing(handle.route().del(family.route()).execute().await)?;
         }
-        Ok(())
+        Ok(marked)
     })
     .await?;
+    if reuse_was_changed {
+        netns.run(|| fs::write(PORT_REUSE, USUAL_REUSE))??;
+    }
     netns.run(|| switch("0"))?
+}
+
+fn port_reuse_is_usual() -> io::Result<bool> {
+    Ok(fs::read_to_string(PORT_REUSE)?.trim() == USUAL_REUSE)
+}
+
+/// The same way to everything once more, so it changes no routing; its metric makes it another route.
+fn reuse_marker() -> RouteMessage {
+    let mut route = Family::V4.route();
+    route.attributes.push(RouteAttribute::Priority(REUSE_CHANGED));
+    route
 }
 
 fn switch(value: &str) -> io::Result<()> {
@@ -126,20 +159,22 @@ async fn with_handle<T>(netns: &Netns, action: impl AsyncFnOnce(Handle) -> io::R
     }
 }
 
-fn accept_existing(result: Result<(), rtnetlink::Error>) -> io::Result<()> {
+/// Whether it was done; not when it was there already.
+fn accept_existing(result: Result<(), rtnetlink::Error>) -> io::Result<bool> {
     accept(result, &[libc::EEXIST])
 }
 
-fn accept_missing(result: Result<(), rtnetlink::Error>) -> io::Result<()> {
+/// Whether it was done; not when there was nothing.
+fn accept_missing(result: Result<(), rtnetlink::Error>) -> io::Result<bool> {
     accept(result, &[libc::ENOENT, libc::ESRCH])
 }
 
-fn accept(result: Result<(), rtnetlink::Error>, harmless: &[i32]) -> io::Result<()> {
+fn accept(result: Result<(), rtnetlink::Error>, harmless: &[i32]) -> io::Result<bool> {
     match result {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(true),
         Err(rtnetlink::Error::NetlinkError(message)) => {
             let error = message.to_io();
-            if error.raw_os_error().is_some_and(|code| harmless.contains(&code)) { Ok(()) } else { Err(error) }
+            if error.raw_os_error().is_some_and(|code| harmless.contains(&code)) { Ok(false) } else { Err(error) }
         }
         Err(other) => Err(io::Error::other(other)),
     }

@@ -15,10 +15,10 @@ use serde_json::Value;
 use super::access_log::{self, AccessEntry};
 use super::http;
 use super::metrics::Metrics;
+use crate::manifests::Service;
 use crate::node::Node;
 use crate::pod::Pod;
 use crate::process::Process;
-use crate::service::Service;
 use crate::wait::{DEADLINE, eventually};
 
 /// Where an agent serves its admin pages, in its node's namespace.

@@ -2,6 +2,8 @@
 
 mod directory;
 mod policy;
+mod service;
 
 pub(crate) use directory::{Manifests, file_name};
 pub use policy::{Policy, PolicyBuilder};
+pub use service::{Service, ServiceBuilder};

@@ -171,6 +171,30 @@ fn a_pod_without_free_ports_recovers() {
 }
 
 #[test]
+fn closed_connections_do_not_hold_a_pods_ports() {
+    let Some(pair) = Pair::enrolled("closed_connections_do_not_hold_a_pods_ports") else { return };
+    let Pair { client, server, .. } = &pair;
+    let ports = [8080, 8081, 8082];
+    for port in ports {
+        server.serve_echo(port);
+    }
+    client.connect(server.addr(8080)).exchange("hello");
+    // Not the mesh's tunnel, which is there already: only the application uses these.
+    client.netns().sysctl("net/ipv4/ip_local_port_range", "40000 40019");
+    let attempt = |to| client.netns().run(|| TcpStream::connect_timeout(&to, DEADLINE));
+    // Three times as many as there are ports; each destination could have all of them for itself without the mesh.
+    for to in ports.map(|port| server.addr(port)) {
+        for _ in 0..20 {
+            let mut stream = eventually(Duration::from_secs(20), "a port is free", || attempt(to).ok());
+            stream.write_all(b"hello").unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("the application answers");
+        }
+    }
+}
+
+#[test]
 fn an_agent_without_descriptors_sheds_load_and_recovers() {
     let Some(mesh) = Mesh::new("an_agent_without_descriptors_sheds_load_and_recovers") else { return };
     let (a, b) = (mesh.node("a"), mesh.node("b"));

@@ -16,3 +16,5 @@ pub mod locate;
 pub mod plan;
 pub mod reconcile;
 pub mod status;
+
+mod waiting;

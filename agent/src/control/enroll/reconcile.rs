@@ -1,7 +1,7 @@
 //! The one writer of who is carried on this node.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use super::join::{self, JoinError};
 use super::locate::{Locate, Located};
 use super::plan::{self, Leaving, Wanted};
 use super::status::{EnrolmentStatus, PodStatus};
+use super::waiting::Waiting;
 use crate::drivers::certs::store::{CertificateStore, IdentityHandle};
 use crate::drivers::redirect::{Redirect, RedirectError, Role};
 use crate::mesh::local::{Listeners, LocalPod, LocalPods, PodParts, Shares};
@@ -82,20 +83,8 @@ struct Carried {
     pod: Arc<LocalPod>,
 }
 
-struct Waiting {
-    wanted: Wanted,
-    identity: IdentityHandle,
-    problem: String,
-    since: Instant,
-    /// Whether only its certificate is missing.
-    for_certificate: bool,
-}
-
 /// Pods that wait are looked at again this often, and so is everything else now and then: no event is relied upon.
 const RETRY: Duration = Duration::from_millis(200);
-
-/// How long a pod that cannot be carried keeps the agent from being ready, unless it is the certificate that is missing.
-const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Between "no longer captured" and "listeners gone": a connect() that was captured just before may still be on its way through
 /// the pod's loopback.
@@ -111,14 +100,6 @@ const LISTENERS: usize = 3;
 /// up a connect() after some two minutes.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const NEVER_ACCEPTED: Duration = Duration::from_secs(300);
-
-impl Waiting {
-    /// Whether the agent does not count as ready because of it: a pod without a certificate is one that the agent may lack, what
-    /// else a pod waits for after some time is the pod's own affair.
-    fn keeps_unready(&self, now: Instant) -> bool {
-        self.for_certificate || now.saturating_duration_since(self.since) < JOIN_PATIENCE
-    }
-}
 
 impl Reconciler {
     /// A reconciler that carries no pod yet. `drain` is the parent of every pod's.
@@ -419,8 +400,8 @@ impl Reconciler {
     }
 
     fn publish(&self) {
-        let carried = self.carried.values().map(|c| describe(&c.wanted, Some(&c.path), None));
-        let waiting = self.waiting.values().map(|w| describe(&w.wanted, None, Some(w.problem.clone())));
+        let carried = self.carried.values().map(|c| PodStatus::of(&c.wanted, Some(&c.path), None));
+        let waiting = self.waiting.values().map(|w| PodStatus::of(&w.wanted, None, Some(w.problem.clone())));
         let mut pods: Vec<_> = carried.chain(waiting).collect();
         pods.sort_by(|a, b| a.uid.cmp(&b.uid));
         self.outputs.metrics.enrolled_pods.set(gauge(self.carried.len()));
@@ -443,17 +424,4 @@ fn report(result: Result<(), RedirectError>) {
 
 fn gauge(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn describe(wanted: &Wanted, found: Option<&Path>, waiting_for: Option<String>) -> PodStatus {
-    PodStatus {
-        namespace: wanted.name.namespace.to_string(),
-        name: wanted.name.name.to_string(),
-        uid: wanted.uid.to_string(),
-        ips: wanted.ips.clone(),
-        identity: wanted.identity.to_string(),
-        netns: found.or(wanted.netns.as_deref()).map(Path::to_path_buf),
-        enrolled: waiting_for.is_none(),
-        waiting_for,
-    }
 }
