@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::control::kubelet::find::KubeletCgroup;
 use crate::model::identity::TrustDomain;
+use crate::settings::ca::CaArgs;
+use crate::settings::controller::ControllerArgs;
 use crate::telemetry::log::Format;
 
 /// A service mesh that runs beneath the pods.
@@ -26,6 +28,8 @@ pub enum Command {
     Standalone(StandaloneArgs),
     /// Ask the running agent whether policies let a connection in, and why: exit status 0 if so, 1 if not, 2 without an answer
     Explain(ExplainArgs),
+    /// Run the cluster's certificate authority; replicas elect the one that keeps the root
+    Controller(ControllerArgs),
     /// Run the node agent on a Kubernetes cluster
     Node(NodeArgs),
 }
@@ -42,10 +46,9 @@ pub struct StandaloneArgs {
     #[arg(long, value_name = "DIR")]
     pub manifests: PathBuf,
 
-    /// Directory of the certificate authority (root-cert.pem ca-cert.pem ca-key.pem cert-chain.pem): used if they are there,
-    /// created otherwise; nodes that share it trust each other
-    #[arg(long, value_name = "DIR")]
-    pub ca_dir: PathBuf,
+    /// Who signs certificates
+    #[command(flatten)]
+    pub ca: CaArgs,
 
     /// Where /metrics, /healthz/ready and /config_dump are served; loopback only
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15000")]
@@ -67,10 +70,9 @@ pub struct NodeArgs {
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// Directory of the certificate authority (root-cert.pem ca-cert.pem ca-key.pem cert-chain.pem): used if they are there,
-    /// created otherwise; nodes that share it trust each other
-    #[arg(long, value_name = "DIR")]
-    pub ca_dir: PathBuf,
+    /// Who signs certificates
+    #[command(flatten)]
+    pub ca: CaArgs,
 
     /// Where the node's processes are; needs the node's pid namespace (hostPID)
     #[arg(long, value_name = "DIR", default_value = "/proc")]

@@ -6,7 +6,7 @@
 //! | 5 | `roles/` | who runs what |
 //! | 4 | `traffic/`, `control/` | what one connection goes through; pods joining, certificates being signed |
 //! | 3 | `mesh/` | the mesh as it is now, and a way to reach a service |
-//! | 2 | `drivers/` | one foreign library each: aya, h2, rustls, hyper, kube |
+//! | 2 | `drivers/` | one foreign library each: aya, h2, rustls, hyper, kube, tonic |
 //! | 1 | `telemetry/` | logs and metrics |
 //! | 0 | `model/`, `runtime/`, `sys/` | nouns and pure rules; drain and threads; every libc call |
 

@@ -13,6 +13,9 @@ fn main() -> ExitCode {
         Command::Standalone(args) => telemetry::log::start(&args.agent.log, args.agent.log_format.into())
             .map_err(anyhow::Error::from)
             .and_then(|_writer| roles::standalone::run(settings::standalone::config(args)?)),
+        Command::Controller(args) => telemetry::log::start(&args.log, args.log_format.into())
+            .map_err(anyhow::Error::from)
+            .and_then(|_writer| roles::controller::run(settings::controller::config(args)?)),
         Command::Node(args) => telemetry::log::start(&args.agent.log, args.agent.log_format.into())
             .map_err(anyhow::Error::from)
             .and_then(|_writer| roles::node::run(settings::node::config(args)?)),

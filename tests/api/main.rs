@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot do ends the test")]
 
+mod controller;
 mod following;
 mod objects;
 mod outages;

@@ -31,7 +31,7 @@ pub mod traffic;
 mod wait;
 pub mod wire;
 
-pub use self::kube::{ApiServer, BareCluster, Gate};
+pub use self::kube::{ApiServer, BareCluster, Controller, Gate};
 pub use agent::{AccessEntry, Agent, AgentBuilder, Metrics, Ztunnel, ZtunnelProgram};
 pub use manifests::{Policy, PolicyBuilder, Service, ServiceBuilder};
 pub use mesh::{Mesh, NamespaceHandle, clean_up_on_signals};

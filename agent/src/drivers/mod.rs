@@ -3,5 +3,6 @@
 pub mod admin;
 pub mod certs;
 pub mod cluster;
+pub mod grpc;
 pub mod redirect;
 pub mod tunnel;

@@ -1,17 +1,16 @@
 //! What every node role has in common: the mesh state, the redirection, the certificates, the data-plane threads and the admin
 //! pages, put together, and taken apart in the right order.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture, join_all};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::pages::{self, Addresses, Shown};
+use super::signals::EndingSignals;
 use crate::control::enroll::locate::Locate;
 use crate::control::enroll::reconcile::{self, Outputs, Reconciler};
 use crate::control::enroll::status::EnrolmentStatus;
@@ -317,25 +316,5 @@ async fn end(drain: &Drain, deadline: Duration, signals: &mut EndingSignals, thr
     }
     if !all_ended && tokio::time::timeout(THREADS_END, joined).await.is_err() {
         tracing::error!("a data-plane thread did not end");
-    }
-}
-
-/// SIGTERM and SIGINT. Listened for from the start to the end: one that comes while nobody waits for it counts for the next who
-/// does.
-struct EndingSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl EndingSignals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }

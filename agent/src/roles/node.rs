@@ -4,21 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use futures_util::future::FutureExt;
 
 use super::agent::{self, Announce, Follow, OnExit, OpenSource, Parts};
+use super::authority::{AuthorityChoice, open};
 use crate::control::announce::run::Announcer;
-use crate::control::authority::local::LocalAuthority;
 use crate::control::enroll::locate::processes::ByProcesses;
-use crate::drivers::certs::authority::Authority;
-use crate::drivers::certs::clock::Clock;
 use crate::drivers::cluster::Cluster;
 use crate::drivers::cluster::pods::PodWriter;
 use crate::mesh::source::convert::mesh::Rules;
 use crate::mesh::source::kube::collect::{self, KubeSource};
 use crate::mesh::source::state::MeshState;
-use crate::model::identity::TrustDomain;
 
 /// What the role runs with.
 #[derive(Debug)]
@@ -37,20 +33,13 @@ pub struct Config {
     pub agent: agent::Config,
 }
 
-/// Who signs the pods' certificates.
-#[derive(Debug)]
-pub enum AuthorityChoice {
-    /// This process, with an authority in a directory.
-    Directory(PathBuf),
-}
-
 /// Runs until a signal ends it.
 ///
 /// # Errors
 /// When the agent cannot start, or cannot clean up behind itself.
 pub fn run(config: Config) -> anyhow::Result<()> {
     let Config { kubeconfig, root_namespace, proc, authority, cert_lifetime, agent } = config;
-    let authority = open_authority(authority, &agent.trust_domain)?;
+    let authority = open(authority, &agent.trust_domain)?;
     let rules = Rules { trust_domain: agent.trust_domain.clone(), root_namespace, netns_annotation: false };
     let source = collect::Config { node: Arc::clone(&agent.node), rules };
     let (node, on_exit) = (Arc::clone(&agent.node), agent.on_exit);
@@ -64,15 +53,6 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             announce: Some(announce(PodWriter::new(cluster, &node), node, on_exit)),
         })
     })
-}
-
-fn open_authority(choice: AuthorityChoice, trust_domain: &TrustDomain) -> anyhow::Result<Arc<dyn Authority>> {
-    match choice {
-        AuthorityChoice::Directory(directory) => {
-            let authority = LocalAuthority::open(&directory, trust_domain, Clock::system());
-            Ok(Arc::new(authority.with_context(|| format!("the certificate authority in {}", directory.display()))?))
-        }
-    }
 }
 
 fn follow(cluster: Cluster, config: collect::Config) -> OpenSource {

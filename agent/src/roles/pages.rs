@@ -19,6 +19,9 @@ use crate::model::identity::TrustDomain;
 use crate::runtime::ready::Readiness;
 use crate::telemetry::metrics::Metrics;
 
+/// The MIME type of metrics.
+pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
 /// What the pages show.
 #[derive(Clone)]
 pub struct Shown {
@@ -70,11 +73,11 @@ pub async fn bind(addresses: &Addresses, shown: Shown) -> anyhow::Result<Vec<Adm
 }
 
 fn ready_route(shown: &Shown) -> Route {
-    let readiness = shown.readiness.clone();
+    let (readiness, certificates) = (shown.readiness.clone(), shown.certificates.clone());
     Route {
         path: "/healthz/ready",
         about: "200 once the agent carries its pods",
-        page: Box::new(move |_| ready(&readiness)),
+        page: Box::new(move |_| ready(&readiness, &certificates)),
     }
 }
 
@@ -106,8 +109,14 @@ fn routes(shown: Shown) -> Vec<Route> {
     ]
 }
 
-fn ready(readiness: &Readiness) -> Page {
-    let pending = readiness.pending();
+fn ready(readiness: &Readiness, certificates: &CertificateStore) -> Page {
+    let mut pending: Vec<String> = readiness.pending().into_iter().map(str::to_owned).collect();
+    pending.extend(certificates.expired().map(|error| error.to_string()));
+    ready_page(&pending)
+}
+
+/// 200, or 500 with what is still waited for.
+pub(super) fn ready_page(pending: &[String]) -> Page {
     if pending.is_empty() {
         return Page::text(200, "ready\n");
     }
@@ -116,9 +125,7 @@ fn ready(readiness: &Readiness) -> Page {
 
 fn metrics_page(metrics: &Metrics) -> Page {
     match metrics.page() {
-        Ok(body) => {
-            Page { status: 200, content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8", body }
-        }
+        Ok(body) => Page { status: 200, content_type: OPENMETRICS, body },
         Err(error) => Page::text(500, format!("{error}\n")),
     }
 }

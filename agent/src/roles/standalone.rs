@@ -1,16 +1,14 @@
-//! `sotto standalone`: the node agent on a directory of manifests, with an authority in a directory.
+//! `sotto standalone`: the node agent on a directory of manifests, with an authority in a directory or a cluster's.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use futures_util::future::FutureExt;
 
 use super::agent::{self, Follow, Parts};
-use crate::control::authority::local::LocalAuthority;
+use super::authority::{self, AuthorityChoice};
 use crate::control::enroll::locate::annotation::ByAnnotation;
-use crate::drivers::certs::clock::Clock;
 use crate::mesh::source::directory::manifests::{self, Manifests};
 use crate::mesh::source::directory::watch;
 use crate::mesh::source::state::MeshState;
@@ -22,8 +20,8 @@ pub struct Config {
     pub manifests: PathBuf,
     /// The namespace whose policies are for the whole mesh.
     pub root_namespace: Arc<str>,
-    /// The directory of the certificate authority.
-    pub ca_dir: PathBuf,
+    /// Who signs certificates.
+    pub authority: AuthorityChoice,
     /// How long certificates are valid.
     pub cert_lifetime: Duration,
     /// What every node role has.
@@ -35,12 +33,11 @@ pub struct Config {
 /// # Errors
 /// When the agent cannot start, or cannot clean up behind itself.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    let Config { manifests: directory, root_namespace, ca_dir, cert_lifetime, agent } = config;
-    let authority = LocalAuthority::open(&ca_dir, &agent.trust_domain, Clock::system())
-        .with_context(|| format!("the certificate authority in {}", ca_dir.display()))?;
+    let Config { manifests: directory, root_namespace, authority, cert_lifetime, agent } = config;
+    let authority = authority::open(authority, &agent.trust_domain)?;
     let source = manifests::Config { directory, trust_domain: agent.trust_domain.clone(), root_namespace };
     let parts = Parts {
-        authority: Arc::new(authority),
+        authority,
         cert_lifetime,
         source: Box::new(move |_| open(source)),
         locate: Box::new(ByAnnotation),

@@ -12,12 +12,12 @@ use crate::roles::standalone::Config;
 /// # Errors
 /// When a flag's value makes no sense, naming the flag.
 pub fn config(args: StandaloneArgs) -> anyhow::Result<Config> {
-    let StandaloneArgs { node, manifests, ca_dir, admin_addr, agent } = args;
+    let StandaloneArgs { node, manifests, ca, admin_addr, agent } = args;
     ensure!(manifests.is_dir(), "--manifests {}: no such directory", manifests.display());
     Ok(Config {
         manifests,
         root_namespace: agent.root_namespace.as_str().into(),
-        ca_dir,
+        authority: super::ca::config(ca)?,
         cert_lifetime: agent.cert_lifetime,
         agent: super::agent::config(
             node,

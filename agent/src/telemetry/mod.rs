@@ -1,5 +1,6 @@
 //! Logs and metrics.
 
+pub mod authority;
 pub mod labels;
 pub mod log;
 pub mod metrics;

@@ -5,6 +5,7 @@
 //! Files in `seeds/<target>/` are inputs that once broke something: they run first.
 
 mod ca;
+mod call;
 mod certs;
 mod der;
 mod http2;

@@ -8,5 +8,6 @@ mod ztunnel;
 
 pub use access_log::AccessEntry;
 pub use metrics::Metrics;
+pub(crate) use program::binary;
 pub use program::{Agent, AgentBuilder};
 pub use ztunnel::{Ztunnel, ZtunnelProgram};

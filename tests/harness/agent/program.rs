@@ -316,7 +316,7 @@ impl Agent {
 }
 
 /// `SOTTO_BIN`, or the agent that was built beside this program.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("SOTTO_BIN") {
         return path.into();
     }

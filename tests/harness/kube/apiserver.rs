@@ -142,6 +142,27 @@ impl ApiServer {
         self.ask(Method::GET, path, None)
     }
 
+    /// Sends `body` to `path`, for what is not an object of a collection.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    #[track_caller]
+    pub fn post(&self, path: &str, body: &Value) -> Value {
+        self.ask(Method::POST, path, Some(body))
+    }
+
+    /// A kubeconfig for the owner of this token.
+    #[must_use]
+    pub fn kubeconfig_with(&self, token: &str) -> PathBuf {
+        let text = fs::read_to_string(self.kubeconfig()).expect("the kubeconfig was just written");
+        let mut config: Value = serde_json::from_str(&text).expect("the kubeconfig is ours");
+        config["users"][0]["user"]["token"] = token.into();
+        let number = fs::read_dir(self.directory.path()).map_or(0, Iterator::count);
+        let path = self.path(format!("kubeconfig-of-{number}"));
+        fs::write(&path, config.to_string()).expect("a file in the temporary directory");
+        path
+    }
+
     /// Ends the API server; what it stores stays.
     pub fn stop_server(&self) {
         lock(&self.server).take();

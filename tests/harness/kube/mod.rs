@@ -4,6 +4,7 @@
 mod apiserver;
 mod bare;
 mod cluster;
+mod controller;
 mod gate;
 mod kubectl;
 mod pod;
@@ -11,6 +12,7 @@ mod pod;
 pub use apiserver::ApiServer;
 pub use bare::BareCluster;
 pub use cluster::{Cluster, ClusterNode};
+pub use controller::Controller;
 pub use gate::Gate;
 pub use kubectl::{Kubectl, TestNamespace};
 pub use pod::{BUSYBOX, KubePod};

@@ -34,17 +34,21 @@ pub(super) const LAYERS: [Layer; 7] = [
 const SPLIT: &str = "drivers";
 
 /// Foreign crates and the folders that may name them: their types stop at the edge of their home.
-const HOMES: [(&str, &[&str]); 11] = [
+const HOMES: [(&str, &[&str]); 14] = [
     ("aya", &["drivers/redirect"]),
     ("h2", &["drivers/tunnel"]),
     ("hyper", &["drivers/admin"]),
-    ("hyper_util", &["drivers/admin"]),
+    // tonic takes connections as types of hyper_util.
+    ("hyper_util", &["drivers/admin", "drivers/grpc"]),
     ("k8s_openapi", &["drivers/cluster"]),
     ("kube", &["drivers/cluster"]),
+    ("prost", &["drivers/grpc"]),
     ("rcgen", &["drivers/certs", "control/authority"]),
     ("rtnetlink", &["sys"]),
     ("rustls", &["drivers/certs", "control/authority"]),
     ("tokio_rustls", &["drivers/certs", "control/authority"]),
+    ("tonic", &["drivers/grpc"]),
+    ("tonic_prost", &["drivers/grpc"]),
     ("x509_parser", &["drivers/certs", "control/authority"]),
 ];
 

@@ -7,6 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use thiserror::Error;
 
+use super::ca::hierarchy::pem_of;
 use super::keys::CertificateRequest;
 use crate::model::identity::Identity;
 
@@ -60,6 +61,25 @@ impl IssuedChain {
     /// [`AuthorityError::BadAnswer`] when a text is not PEM, holds no certificate, or holds more than any real chain.
     pub fn from_pem(chain: &str, roots: &str) -> Result<Self, AuthorityError> {
         Ok(Self { chain: certificates("certificate chain", chain)?, roots: certificates("roots", roots)? })
+    }
+
+    /// Takes the answer of Istio's certificate service: the leaf, the intermediates, and as the last text all roots.
+    ///
+    /// # Errors
+    /// [`AuthorityError::BadAnswer`] when there is no leaf, no root, or something that is no certificate.
+    pub fn from_texts(texts: &[String]) -> Result<Self, AuthorityError> {
+        let Some((roots, chain @ [_, ..])) = texts.split_last() else {
+            let reason = format!("{} texts where a chain and its roots have two at least", texts.len());
+            return Err(AuthorityError::BadAnswer(reason));
+        };
+        Self::from_pem(&chain.join("\n"), roots)
+    }
+
+    /// The same answer, to be sent.
+    #[must_use]
+    pub fn to_texts(&self) -> Vec<String> {
+        let roots = self.roots.iter().map(|der| pem_of(der)).collect();
+        self.chain.iter().map(|der| pem_of(der)).chain([roots]).collect()
     }
 }
 

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use pem::{EncodeConfig, LineEnding, Pem};
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
+use rcgen::{CertificateParams, DistinguishedName, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
 use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::SigningKey;
 use thiserror::Error;
 use zeroize::Zeroize;
@@ -56,6 +56,15 @@ impl PrivateKey {
         params.subject_alt_names = vec![SanType::URI(identity.to_string().try_into().map_err(failed)?)];
         let request = params.serialize_request(&self.0).map_err(failed)?;
         Ok(CertificateRequest { der: request.der().to_vec() })
+    }
+
+    /// Has `issuer` sign what `params` say about this key.
+    pub(super) fn certify(
+        &self,
+        params: CertificateParams,
+        issuer: &Issuer<'_, KeyPair>,
+    ) -> Result<CertificateDer<'static>, rcgen::Error> {
+        Ok(params.signed_by(&self.0, issuer)?.der().clone())
     }
 
     /// The key in the form that the TLS library signs with.

@@ -19,6 +19,9 @@ use crate::model::identity::Identity;
 /// How many requests the authority gets at the same time from one node.
 const CONCURRENT_FETCHES: usize = 8;
 
+/// The part of a wait by which it may be shortened at random.
+const RETRY_SPREAD: f64 = 0.25;
+
 /// What every loop needs.
 pub(super) struct Renewals {
     pub(super) authority: Arc<dyn Authority>,
@@ -89,7 +92,10 @@ async fn keep_fresh(renewals: &Renewals, slots: &Semaphore, held: &Weak<Held>) {
             Err(error) => {
                 failures += 1;
                 let wait = retry_after(failures, lifetime.min(renewals.config.lifetime));
-                tracing::warn!(%identity, %error, failures, retry_in = ?wait, "no certificate");
+                // Nodes that all lost the authority at once should not come back at once.
+                let wait = wait.mul_f64(1.0 - fastrand::f64() * RETRY_SPREAD);
+                let serves_until = held.not_after().map(|end| humantime::format_rfc3339_seconds(end).to_string());
+                tracing::warn!(%identity, %error, failures, retry_in = ?wait, serves_until, "no new certificate");
                 held.fail(&error.to_string());
                 now + wait
             }

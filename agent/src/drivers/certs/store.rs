@@ -170,6 +170,17 @@ impl CertificateStore {
         };
         held.iter().map(|held| held.status()).collect()
     }
+
+    /// An identity whose certificate ran out before another was issued, if there is one.
+    #[must_use]
+    pub fn expired(&self) -> Option<CredentialsError> {
+        let held: Vec<_> = {
+            let held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+            held.values().filter_map(Weak::upgrade).collect()
+        };
+        let mut errors = held.iter().filter_map(|held| held.usable(&held.state.borrow()).err());
+        errors.find(|error| matches!(error, CredentialsError::Expired { .. }))
+    }
 }
 
 impl IdentityHandle {
@@ -223,6 +234,11 @@ impl Held {
             state.current = Some(Arc::new(credentials));
             state.last_error = None;
         });
+    }
+
+    /// Until when the certificate in use is valid, if there is one.
+    pub(super) fn not_after(&self) -> Option<SystemTime> {
+        self.state.borrow().current.as_ref().map(|current| current.not_after())
     }
 
     /// Notes a failure. Credentials that were still good stay in use.

@@ -15,6 +15,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use crate::drivers::certs::authority::{AuthorityError, IssuedChain, SigningRequest};
+use crate::drivers::certs::keys::PrivateKey;
 use crate::drivers::certs::provider::provider;
 use crate::model::identity::{Identity, TrustDomain};
 
@@ -45,6 +46,12 @@ pub struct Issuer {
 pub struct IssuerError {
     what: &'static str,
     reason: String,
+}
+
+impl IssuerError {
+    pub(super) fn new(what: &'static str, reason: String) -> Self {
+        Self { what, reason }
+    }
 }
 
 /// A self-signed authority as it is kept: both texts are PEM.
@@ -168,6 +175,12 @@ impl Issuer {
             roots: self.roots.iter().map(der).collect(),
         })
     }
+
+    /// Signs whatever `params` say about `key`. The caller has decided that it may be signed.
+    pub(super) fn certify(&self, params: CertificateParams, key: &PrivateKey) -> Result<Vec<Vec<u8>>, IssuerError> {
+        let leaf = key.certify(params, &self.signer).map_err(|e| IssuerError::new("a certificate", e.to_string()))?;
+        Ok(std::iter::once(leaf.to_vec()).chain(self.intermediates.iter().map(|der| der.to_vec())).collect())
+    }
 }
 
 impl fmt::Debug for Issuer {
@@ -200,7 +213,7 @@ fn check_csr(csr: &CertificateSigningRequestParams, identity: &Identity) -> Resu
 }
 
 /// 127 random bits: unique, positive and within the 20 bytes of RFC 5280, section 4.1.2.2.
-fn random_serial() -> Result<SerialNumber, IssuerError> {
+pub(super) fn random_serial() -> Result<SerialNumber, IssuerError> {
     let mut bytes = [0; 16];
     provider()
         .secure_random
@@ -211,7 +224,7 @@ fn random_serial() -> Result<SerialNumber, IssuerError> {
 }
 
 /// Certificates count in seconds.
-fn whole_seconds(at: SystemTime) -> OffsetDateTime {
+pub(super) fn whole_seconds(at: SystemTime) -> OffsetDateTime {
     let at = OffsetDateTime::from(at);
     at.replace_nanosecond(0).unwrap_or(at)
 }

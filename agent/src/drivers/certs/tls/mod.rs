@@ -1,5 +1,6 @@
-//! TLS handshakes between workloads: what is offered, who may come in, and why not.
+//! TLS handshakes between workloads: what is offered, who may come in, and why not; and [`service`], TLS to the authority.
 
 pub mod config;
 pub mod handshake;
+pub mod service;
 mod session;
