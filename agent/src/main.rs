@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use sotto::cli::{Cli, Command};
 use sotto::{roles, settings, telemetry};
 
 fn main() -> ExitCode {
-    let Cli { command } = Cli::parse();
+    let Cli { command } = Cli::of_process();
     let result = match command {
+        Command::Cni => return roles::cni::plugin::run(),
         Command::Standalone(args) => telemetry::log::start(&args.log, args.log_format.into())
             .map_err(anyhow::Error::from)
             .and_then(|_writer| roles::standalone::run(settings::standalone::config(args)?)),

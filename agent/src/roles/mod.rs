@@ -1,5 +1,6 @@
 //! Who runs what: one file per subcommand; `agent` is what every node role has in common.
 
 pub mod agent;
+pub mod cni;
 pub mod pages;
 pub mod standalone;
