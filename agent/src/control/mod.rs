@@ -2,3 +2,4 @@
 
 pub mod authority;
 pub mod enroll;
+pub mod provision;
