@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::control::kubelet::find::KubeletCgroup;
+use crate::model::cni::chain::PLUGIN;
 use crate::model::identity::TrustDomain;
 use crate::settings::ca::CaArgs;
 use crate::settings::controller::ControllerArgs;
@@ -23,6 +24,7 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one exists, and only until its role starts")]
 pub enum Command {
     /// Run the node agent without Kubernetes, on a directory of Kubernetes manifests
     Standalone(StandaloneArgs),
@@ -32,6 +34,20 @@ pub enum Command {
     Controller(ControllerArgs),
     /// Run the node agent on a Kubernetes cluster
     Node(NodeArgs),
+
+    /// The chained CNI plugin, which a container runtime starts; also when the binary is named `sotto-cni`
+    Cni,
+}
+
+impl Cli {
+    /// The command line of this process. A container runtime starts a plugin by its name and without arguments.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let mut arguments = std::env::args_os();
+        let name = arguments.next().map(PathBuf::from);
+        let is_plugin = name.as_ref().and_then(|path| path.file_name()).is_some_and(|name| name == PLUGIN);
+        if is_plugin && arguments.next().is_none() { Self { command: Command::Cni } } else { Self::parse() }
+    }
 }
 
 /// Flags of `sotto standalone`.

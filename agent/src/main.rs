@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use sotto::cli::{Cli, Command, ExplainArgs};
 use sotto::{roles, settings, telemetry};
 
 fn main() -> ExitCode {
-    let Cli { command } = Cli::parse();
+    let Cli { command } = Cli::of_process();
     let result = match command {
+        Command::Cni => return roles::cni::plugin::run(),
         Command::Explain(args) => return explain(args),
         Command::Standalone(args) => telemetry::log::start(&args.agent.log, args.agent.log_format.into())
             .map_err(anyhow::Error::from)

@@ -5,3 +5,4 @@ pub mod authority;
 pub mod diagnose;
 pub mod enroll;
 pub mod kubelet;
+pub mod provision;

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod authority;
+pub mod cni;
 pub mod controller;
 pub mod explain;
 pub mod node;
