@@ -2,4 +2,6 @@
 
 pub mod announce;
 pub mod authority;
+pub mod diagnose;
 pub mod enroll;
+pub mod kubelet;

@@ -1,6 +1,9 @@
 //! Who runs what: one file per subcommand; `agent` is what every node role has in common.
 
 pub mod agent;
+pub mod explain;
 pub mod node;
 pub mod pages;
 pub mod standalone;
+
+mod dump;

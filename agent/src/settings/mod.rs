@@ -1,5 +1,6 @@
 //! From flags to the `Config` of each module: parsed once, at the edge.
 
 pub mod agent;
+pub mod explain;
 pub mod node;
 pub mod standalone;
