@@ -105,14 +105,20 @@ fn identity(name: &str) -> Identity {
     format!("spiffe://cluster.local/ns/demo/sa/{name}").parse().unwrap()
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
 fn ask(agent: &remote::Config, name: &str) -> Result<IssuedChain, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let key = PrivateKey::generate().unwrap();
-        let (csr, identity) = (key.request(&identity(name)).unwrap(), identity(name));
-        let request = SigningRequest { csr, identity, lifetime: Duration::from_secs(600) };
-        RemoteAuthority::new(agent.clone()).sign(request).await.map_err(|error| error.to_string())
+    runtime().block_on(async {
+        RemoteAuthority::new(agent.clone()).sign(request(name)).await.map_err(|error| error.to_string())
     })
+}
+
+fn request(name: &str) -> SigningRequest {
+    let key = PrivateKey::generate().unwrap();
+    let (csr, identity) = (key.request(&identity(name)).unwrap(), identity(name));
+    SigningRequest { csr, identity, lifetime: Duration::from_secs(600) }
 }
 
 #[track_caller]
@@ -210,8 +216,7 @@ fn a_root_is_replaced_while_workloads_talk_to_each_other() {
     thread::scope(|scope| {
         scope.spawn(|| kubelet.run(&lab));
         let _stops = Stop(&kubelet.stop);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let handshakes = runtime.block_on(talk(&agents, &kubelet));
+        let handshakes = runtime().block_on(talk(&agents, &kubelet));
         println!("{handshakes} handshakes while the root and the intermediate were replaced");
     });
     let bundles = kubelet.bundles.into_inner().unwrap();

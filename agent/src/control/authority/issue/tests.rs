@@ -1,6 +1,7 @@
 //! The decision as a table, and the whole service over loopback: a real server and client, with a scripted witness.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -132,12 +133,12 @@ struct Script {
     pods: Mutex<Vec<PodFacts>>,
     /// What the cache does not know yet.
     new_pods: Mutex<Vec<PodFacts>>,
-    away: Mutex<bool>,
+    away: AtomicBool,
 }
 
 impl Script {
     fn answer<T>(&self, answer: T) -> Result<T, ApiError> {
-        if *self.away.lock().unwrap() { Err(ApiError::Unreachable("nobody there".into())) } else { Ok(answer) }
+        if self.away.load(Ordering::SeqCst) { Err(ApiError::Unreachable("nobody there".into())) } else { Ok(answer) }
     }
 }
 
@@ -293,10 +294,10 @@ async fn refusals_name_the_authority_and_the_reason() {
 #[tokio::test]
 async fn what_is_away_is_not_a_refusal() {
     Lab::with(async |lab| {
-        *lab.script.away.lock().unwrap() = true;
+        lab.script.away.store(true, Ordering::SeqCst);
         let error = lab.asks("a/b", HOUR).await.unwrap_err();
         assert!(matches!(&error, AuthorityError::Unavailable(reason) if reason.contains("nobody there")), "{error}");
-        *lab.script.away.lock().unwrap() = false;
+        lab.script.away.store(false, Ordering::SeqCst);
         lab.signer.send_replace(Signer::missing("there is no root yet"));
         let error = lab.asks("a/b", HOUR).await.unwrap_err();
         assert!(matches!(&error, AuthorityError::Unavailable(reason) if reason.contains("there is no root yet")), "{error}");
