@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::control::kubelet::find::KubeletCgroup;
+use crate::model::cni::chain::PLUGIN;
 use crate::model::identity::TrustDomain;
 use crate::settings::ca::CaArgs;
 use crate::settings::controller::ControllerArgs;
@@ -22,13 +24,30 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one exists, and only until its role starts")]
 pub enum Command {
     /// Run the node agent without Kubernetes, on a directory of Kubernetes manifests
     Standalone(StandaloneArgs),
+    /// Ask the running agent whether policies let a connection in, and why: exit status 0 if so, 1 if not, 2 without an answer
+    Explain(ExplainArgs),
     /// Run the cluster's certificate authority; replicas elect the one that keeps the root
     Controller(ControllerArgs),
     /// Run the node agent on a Kubernetes cluster
     Node(NodeArgs),
+
+    /// The chained CNI plugin, which a container runtime starts; also when the binary is named `sotto-cni`
+    Cni,
+}
+
+impl Cli {
+    /// The command line of this process. A container runtime starts a plugin by its name and without arguments.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let mut arguments = std::env::args_os();
+        let name = arguments.next().map(PathBuf::from);
+        let is_plugin = name.as_ref().and_then(|path| path.file_name()).is_some_and(|name| name == PLUGIN);
+        if is_plugin && arguments.next().is_none() { Self { command: Command::Cni } } else { Self::parse() }
+    }
 }
 
 /// Flags of `sotto standalone`.
@@ -132,6 +151,11 @@ pub struct AgentArgs {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     pub drain: Duration,
 
+    /// The kubelet's cgroup, from the root of the cgroup2 hierarchy, or `none`: connections that its processes make on the node reach
+    /// pods whatever policy says (probes, lifecycle hooks) [default: kubelet.service in system.slice or where else it usually is]
+    #[arg(long, value_name = "PATH")]
+    pub kubelet_cgroup: Option<KubeletCgroup>,
+
     /// What to log, in the form of RUST_LOG
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
@@ -139,6 +163,48 @@ pub struct AgentArgs {
     /// How log lines look
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+}
+
+/// Flags of `sotto explain`.
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("client").required(true).multiple(true).args(["from", "from_identity", "from_ip"]))]
+pub struct ExplainArgs {
+    /// The pod that connects
+    #[arg(long, value_name = "NAMESPACE/POD", conflicts_with = "from_identity")]
+    pub from: Option<String>,
+
+    /// The identity that connects: spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT
+    #[arg(long, value_name = "IDENTITY")]
+    pub from_identity: Option<String>,
+
+    /// The address that the connection comes from, if not the pod's; alone: somebody in clear text
+    #[arg(long, value_name = "IP")]
+    pub from_ip: Option<String>,
+
+    /// The pod that is connected to, by name or by address
+    #[arg(long, value_name = "NAMESPACE/POD|IP")]
+    pub to: String,
+
+    /// The port of the pod (not of a Service)
+    #[arg(long, value_name = "N")]
+    pub port: u16,
+
+    /// The agent to ask: any that knows the pod
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15000")]
+    pub admin_addr: SocketAddr,
+
+    /// How to show the answer
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// How an answer looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Text,
+    /// For programs
+    Json,
 }
 
 /// How log lines look.

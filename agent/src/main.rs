@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use sotto::cli::{Cli, Command};
+use sotto::cli::{Cli, Command, ExplainArgs};
 use sotto::{roles, settings, telemetry};
 
 fn main() -> ExitCode {
-    let Cli { command } = Cli::parse();
+    let Cli { command } = Cli::of_process();
     let result = match command {
+        Command::Cni => return roles::cni::plugin::run(),
+        Command::Explain(args) => return explain(args),
         Command::Standalone(args) => telemetry::log::start(&args.agent.log, args.agent.log_format.into())
             .map_err(anyhow::Error::from)
             .and_then(|_writer| roles::standalone::run(settings::standalone::config(args)?)),
@@ -19,6 +20,21 @@ fn main() -> ExitCode {
             .map_err(anyhow::Error::from)
             .and_then(|_writer| roles::node::run(settings::node::config(args)?)),
     };
+    finish(result, ExitCode::FAILURE)
+}
+
+/// `sotto explain`: 0 if the connection is let in, 1 if not, 2 if that is not known.
+fn explain(args: ExplainArgs) -> ExitCode {
+    const UNKNOWN: u8 = 2;
+    let answer = settings::explain::config(args).map_err(anyhow::Error::from);
+    match answer.and_then(|config| roles::explain::run(&config)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => finish(Err(error), ExitCode::from(UNKNOWN)),
+    }
+}
+
+fn finish(result: anyhow::Result<()>, failure: ExitCode) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -26,7 +42,7 @@ fn main() -> ExitCode {
             {
                 eprintln!("sotto: {error:#}");
             }
-            ExitCode::FAILURE
+            failure
         }
     }
 }

@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Version of everything in this file: an agent never shares maps with programs of another layout.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// Captured connections arrive here, on the pod's own address.
 pub const OUTBOUND_PORT: u16 = 15001;
@@ -16,10 +16,12 @@ pub const HBONE_PORT: u16 = 15008;
 pub const MAX_PODS: usize = 4096;
 /// `ORIGINAL_DESTINATIONS`: captured connections that the agent has not accepted yet.
 pub const MAX_ORIGINAL_DESTINATIONS: usize = 262_144;
-/// `ADMITTED_FLOWS`: the agent's connections to applications.
+/// `ADMITTED_FLOWS`: the agent's connections to applications, and the kubelet's to anything.
 pub const MAX_ADMITTED_FLOWS: usize = 262_144;
 /// `LISTENERS`: three roles and two families per pod, with room to spare.
 pub const MAX_LISTENERS: usize = 32_768;
+/// `KUBELETS`: cgroups in which a kubelet runs. A node has one, and for a moment two while it is restarted.
+pub const MAX_KUBELETS: usize = 16;
 
 /// An IP address as the maps hold it: 16 bytes in network order, IPv4 as v4-mapped IPv6.
 #[repr(C)]
@@ -138,10 +140,13 @@ impl SocketNote {
     pub const DELIVERY: u32 = 2;
     /// The application's, and its destination was rewritten.
     pub const CAPTURED: u32 = 3;
+    /// The kubelet's, made on the node itself: admitted when it arrives in a pod of this node.
+    pub const KUBELET: u32 = 4;
 
-    /// A note about one of the agent's sockets; `kind` is [`Self::OWN`] or [`Self::DELIVERY`].
+    /// A note without a destination; `kind` is [`Self::OWN`], [`Self::DELIVERY`] or [`Self::KUBELET`].
+    #[inline(always)]
     #[must_use]
-    pub const fn of_agent(kind: u32) -> Self {
+    pub const fn of_kind(kind: u32) -> Self {
         Self { netns: 0, destination: Address([0; 4]), kind, port: 0, padding: 0 }
     }
 }
@@ -198,6 +203,15 @@ pub struct Flow {
     pub remote_port: u16,
 }
 
+/// `ADMITTED_FLOWS`: why a connection goes to the application without the agent's listener. It is there for exactly as long as
+/// the socket that made the connection, so that no other connection can ever have its addresses and ports.
+pub mod admitted {
+    /// The agent delivers it.
+    pub const DELIVERY: u32 = 1;
+    /// The kubelet made it.
+    pub const KUBELET: u32 = 2;
+}
+
 /// `LISTENERS`: which of the agent's listening sockets serves a pod in a role.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -240,11 +254,13 @@ pub enum Counter {
     OriginalDestinationsFull = 6,
     /// The agent's connections to applications that found `ADMITTED_FLOWS` full.
     AdmittedFlowsFull = 7,
+    /// Connections of the kubelet that went straight to the application: probes and lifecycle hooks.
+    Probes = 8,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 }
 
 // The agent and programs are compiled by different compilers: a layout that differed would be read as nonsense.
@@ -256,7 +272,7 @@ const _: () = {
     assert!(size_of::<OriginalDestination>() == 32);
     assert!(size_of::<Flow>() == 36);
     assert!(size_of::<ListenerKey>() == 20);
-    assert!(Counter::AdmittedFlowsFull as usize + 1 == Counter::COUNT);
+    assert!(Counter::Probes as usize + 1 == Counter::COUNT);
 };
 
 /// What only the agent needs.

@@ -1,14 +1,14 @@
 //! `cgroup/connect4`, `cgroup/connect6`: an enrolled pod's TCP connections go to the agent.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_netns_cookie};
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use sotto_ebpf::abi::{Address, Counter, OUTBOUND_PORT, SocketNote};
 use sotto_ebpf::decide::{self, Outbound};
 
 use crate::context::SockAddr;
-use crate::maps::{PODS, count, delete_note, note, write_note};
+use crate::maps::{KUBELETS, PODS, count, delete_note, note, write_note};
 
 const ALLOW: i32 = 1;
 /// connect() fails with EPERM.
@@ -62,7 +62,10 @@ fn capture(ctx: &SockAddrContext, call: SockAddr, destination: Address) -> Verdi
     let netns = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
     // SAFETY: the agent replaces entries, it never changes one in place; the addresses are copied at once.
     let Some(pod) = unsafe { PODS.get(netns) }.copied() else {
-        if earlier.is_some() {
+        if is_kubelet(netns) {
+            // Without room for the note its connection counts as any other in clear text.
+            let _ = write_note(socket, SocketNote::of_kind(SocketNote::KUBELET));
+        } else if earlier.is_some() {
             delete_note(socket);
         }
         return Verdict::Allow;
@@ -90,4 +93,14 @@ fn capture(ctx: &SockAddrContext, call: SockAddr, destination: Address) -> Verdi
             Verdict::Redirect(to)
         }
     }
+}
+
+/// Whether the process that connects is the kubelet, by the cgroup that it is in itself (not one above it: pods' may be below),
+/// and the socket is in the network namespace that the kubelet's cgroup goes with, the node's.
+#[inline(always)]
+fn is_kubelet(netns: u64) -> bool {
+    // SAFETY: the helper has no arguments.
+    let cgroup = unsafe { bpf_get_current_cgroup_id() };
+    // SAFETY: as for PODS.
+    unsafe { KUBELETS.get(cgroup) }.copied() == Some(netns)
 }

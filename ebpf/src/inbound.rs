@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::BPF_SK_LOOKUP_F_REPLACE;
 use aya_ebpf::macros::sk_lookup;
 use aya_ebpf::programs::SkLookupContext;
-use sotto_ebpf::abi::{Address, Counter, Flow, ListenerKey, Role};
+use sotto_ebpf::abi::{Address, Counter, Flow, ListenerKey, Role, admitted};
 use sotto_ebpf::decide::{self, Inbound};
 
 use crate::context::SkLookup;
@@ -51,8 +51,16 @@ fn hand_over(ctx: SkLookupContext, ip: Address, role: Role) -> u32 {
     }
 }
 
-/// Whether it is the agent that delivers this connection.
+/// Whether it is the agent that delivers this connection, or the kubelet that made it.
 #[inline(always)]
 fn is_admitted(flow: &Flow) -> bool {
-    ADMITTED_FLOWS.get_ptr(flow).is_some()
+    // SAFETY: values are replaced, never changed in place, and this one is copied at once.
+    match unsafe { ADMITTED_FLOWS.get(flow) }.copied() {
+        None => false,
+        Some(admitted::KUBELET) => {
+            count(Counter::Probes);
+            true
+        }
+        Some(_) => true,
+    }
 }

@@ -7,7 +7,8 @@
 //! | `PODS` | netns cookie → [`abi::PodAddresses`] | agent | connect | 4,096 | the agent cannot enrol the pod and says so |
 //! | `SOCKETS` | socket → [`abi::SocketNote`] | agent (its own sockets), connect (captured ones) | connect, sockops, getpeername | lives in the socket | connect() fails with EPERM, counted |
 //! | `ORIGINAL_DESTINATIONS` | [`abi::SourceKey`] → [`abi::OriginalDestination`] | sockops | agent, which takes the entry out | 262,144 | counted; the agent finds no entry and resets the connection |
-//! | `ADMITTED_FLOWS` | [`abi::Flow`] → 1 | sockops | inbound | 262,144 | counted; the flow counts as plain text from outside |
+//! | `ADMITTED_FLOWS` | [`abi::Flow`] → [`abi::admitted`] | sockops | inbound | 262,144 | counted; the flow counts as plain text from outside |
+//! | `KUBELETS` | cgroup id → netns cookie of the node | agent | connect | 16 | the agent cannot let the kubelet's probes in and says so |
 //! | `LISTENERS` | [`abi::ListenerKey`] → listening socket | agent; the kernel removes closed sockets | inbound, hold | 32,768 | the agent cannot serve the pod and says so |
 //! | `COUNTERS` | [`abi::Counter`] → number, per CPU | every program | agent | one per counter | - |
 //!

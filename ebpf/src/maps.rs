@@ -5,7 +5,7 @@ use aya_ebpf::btf_maps::{HashMap, PerCpuArray, SkStorage, SockHash};
 use aya_ebpf::helpers::generated::{bpf_map_lookup_elem, bpf_sk_release, bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_map;
 use sotto_ebpf::abi::{
-    Counter, Flow, ListenerKey, MAX_ADMITTED_FLOWS, MAX_LISTENERS, MAX_ORIGINAL_DESTINATIONS, MAX_PODS,
+    Counter, Flow, ListenerKey, MAX_ADMITTED_FLOWS, MAX_KUBELETS, MAX_LISTENERS, MAX_ORIGINAL_DESTINATIONS, MAX_PODS,
     OriginalDestination, PodAddresses, SocketNote, SourceKey,
 };
 
@@ -27,6 +27,10 @@ pub(crate) static ORIGINAL_DESTINATIONS: HashMap<
 
 #[btf_map]
 pub(crate) static ADMITTED_FLOWS: HashMap<Flow, u32, MAX_ADMITTED_FLOWS, NO_PREALLOC> = HashMap::new();
+
+/// Id of the kubelet's cgroup → cookie of the node's network namespace.
+#[btf_map]
+pub(crate) static KUBELETS: HashMap<u64, u64, MAX_KUBELETS, NO_PREALLOC> = HashMap::new();
 
 #[btf_map]
 pub(crate) static LISTENERS: SockHash<ListenerKey, MAX_LISTENERS> = SockHash::new();

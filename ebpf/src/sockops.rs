@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
-use sotto_ebpf::abi::{Counter, Flow, OriginalDestination, SocketNote, SourceKey};
+use sotto_ebpf::abi::{Counter, Flow, OriginalDestination, SocketNote, SourceKey, admitted};
 use sotto_ebpf::decide;
 
 use crate::context::SockOps;
@@ -43,13 +43,18 @@ fn connecting(ctx: &SockOpsContext, call: SockOps) {
                 count(Counter::OriginalDestinationsFull);
             }
         }
-        SocketNote::DELIVERY => {
-            watch_state(ctx, call);
-            if ADMITTED_FLOWS.insert(flow(call), 1, BPF_ANY).is_err() {
-                count(Counter::AdmittedFlowsFull);
-            }
-        }
+        SocketNote::DELIVERY => admit(ctx, call, admitted::DELIVERY),
+        SocketNote::KUBELET => admit(ctx, call, admitted::KUBELET),
         _ => {}
+    }
+}
+
+/// From now until the socket closes, the connection may go to the application.
+#[inline(always)]
+fn admit(ctx: &SockOpsContext, call: SockOps, why: u32) {
+    watch_state(ctx, call);
+    if ADMITTED_FLOWS.insert(flow(call), why, BPF_ANY).is_err() {
+        count(Counter::AdmittedFlowsFull);
     }
 }
 
@@ -62,7 +67,7 @@ fn closed(call: SockOps) {
             // An entry that the agent took is not there; that is the usual case.
             let _ = ORIGINAL_DESTINATIONS.remove(source(note, call));
         }
-        SocketNote::DELIVERY => {
+        SocketNote::DELIVERY | SocketNote::KUBELET => {
             // One that found the map full is not there.
             let _ = ADMITTED_FLOWS.remove(flow(call));
         }

@@ -6,7 +6,6 @@ use std::path::Path;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::kube::{cgroup2, remove_cgroup};
 use crate::netns;
 
 /// Removes what runs that were killed have left: namespaces whose names carry the id of a process that is gone, with the
@@ -19,10 +18,7 @@ pub(crate) fn sweep() {
         remove_pins(&name);
         netns::remove(&name);
     }
-    let cgroups = fs::read_dir(cgroup2()).into_iter().flatten().flatten();
-    for cgroup in cgroups.filter(|entry| entry.file_name().to_str().is_some_and(is_orphan)) {
-        remove_cgroup(&cgroup.path());
-    }
+    crate::traffic::cgroup::sweep(is_orphan);
     let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
     for entry in entries.flatten() {
         if entry.file_name().to_str().is_some_and(is_orphan) {

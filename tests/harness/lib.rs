@@ -19,8 +19,7 @@
 //! when it goes out of scope, also by a panic; what a killed process left behind is swept by the next one.
 
 mod agent;
-mod external;
-mod kube;
+pub mod kube;
 mod leftovers;
 mod manifests;
 mod mesh;
@@ -32,15 +31,14 @@ pub mod traffic;
 mod wait;
 pub mod wire;
 
-pub use self::kube::{ApiServer, Cluster, Controller, Gate};
+pub use self::kube::{ApiServer, BareCluster, Controller, Gate};
 pub use agent::{AccessEntry, Agent, AgentBuilder, Metrics, Ztunnel, ZtunnelProgram};
-pub use external::External;
 pub use manifests::{Policy, PolicyBuilder, Service, ServiceBuilder};
 pub use mesh::{Mesh, NamespaceHandle, clean_up_on_signals};
 pub use netns::Netns;
 pub use node::Node;
 pub use pod::{Pod, PodBuilder};
 pub use process::Process;
-pub use traffic::{Conn, Server, Site};
+pub use traffic::{Cgroup, Conn, External, Server, Site, dial_from};
 pub use wait::{DEADLINE, eventually, holds_for};
 pub use wire::{Capture, Marker, Wire};

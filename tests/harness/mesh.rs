@@ -17,14 +17,13 @@ use signal_hook::iterator::Signals;
 use tempfile::TempDir;
 
 use crate::agent::Agent;
-use crate::external::External;
 use crate::leftovers::{remove_directory, remove_pins, sweep};
 use crate::manifests::{Manifests, ServiceBuilder};
 use crate::netns::{self, Netns};
 use crate::node::Node;
 use crate::pod::Pod;
 use crate::process::Process;
-use crate::traffic::Servers;
+use crate::traffic::{External, Servers};
 use crate::wait::{DEADLINE, eventually};
 use crate::wire::Capture;
 

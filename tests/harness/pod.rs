@@ -194,6 +194,13 @@ impl Pod {
         self.label(MODE_LABEL, "none");
     }
 
+    /// Changes the service account in the manifest, and with it the identity.
+    pub fn change_service_account(&self, name: &str) {
+        name.clone_into(&mut lock(&self.spec).service_account);
+        self.write_service_account();
+        self.write_manifest();
+    }
+
     /// Sets the pod's condition Ready.
     pub fn set_ready(&self, ready: bool) {
         lock(&self.spec).ready = ready;

@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot do ends the test")]
 
-mod around;
 mod capture;
 mod closing;
 mod enrolment;
@@ -13,5 +12,6 @@ mod life;
 mod manifests;
 mod peers;
 mod plain;
+mod policy;
 mod same_node;
 mod services;

@@ -64,6 +64,18 @@ impl Cache {
         Ok(place)
     }
 
+    /// A folder that is filled bit by bit, where each bit is whole or not there.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let place = self.place(name);
+        fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
+        Ok(place)
+    }
+
+    /// Where something of that name would lie.
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     /// Held until the returned file is dropped, also by a process that is killed.
     pub(crate) fn lock(&self, name: &str) -> Result<File> {
         let path = self.dir.join(format!("{name}.lock"));

@@ -4,13 +4,13 @@
 mod build;
 mod cache;
 mod ci;
-mod demo;
+mod cluster;
 mod deny;
 mod ebpf;
-mod fuzz;
+mod exercise;
+mod image;
 mod process;
 mod setup;
-mod soak;
 mod tidy;
 mod tiers;
 mod workspace;
@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::exercise::{demo, fuzz, soak};
 use crate::tiers::runner::Selection;
 use crate::workspace::Workspace;
 
@@ -46,6 +47,10 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Mixed traffic between two nodes while agents crash, end and start, and a report of what failed and what grew.
     Soak(soak::Options),
+    /// A Kubernetes cluster of two nodes on this machine, built from Debian's source; or its API server alone.
+    Cluster(cluster::command::Options),
+    /// Build the container image of sotto as an OCI archive, without Docker.
+    Image(image::sotto::Options),
     /// Check layers, budgets, module docs and documents.
     Tidy,
     /// Everything that continuous integration checks, in its order.
@@ -60,16 +65,19 @@ fn main() -> ExitCode {
 }
 
 fn run(task: Task) -> anyhow::Result<ExitCode> {
-    let workspace = Workspace::discover()?;
+    let tree = Workspace::discover;
     match task {
-        Task::Setup => setup::prepare::run(&workspace),
-        Task::Ebpf => ebpf::run(&workspace),
-        Task::Build(options) => build::run(&workspace, &options),
-        Task::Test(selection) => tiers::runner::run(&workspace, &selection),
-        Task::Demo(options) => demo::run(&workspace, &options),
-        Task::Fuzz(options) => fuzz::run(&workspace, &options),
-        Task::Soak(options) => soak::run(&workspace, &options),
-        Task::Tidy => tidy::report::run(&workspace),
-        Task::Ci => ci::run(&workspace),
+        Task::Setup => setup::prepare::run(&tree()?),
+        Task::Ebpf => ebpf::run(&tree()?),
+        Task::Build(options) => build::run(&tree()?, &options),
+        Task::Test(selection) => tiers::runner::run(&tree()?, &selection),
+        Task::Demo(options) => demo::run(&tree()?, &options),
+        Task::Fuzz(options) => fuzz::run(&tree()?, &options),
+        Task::Soak(options) => soak::run(&tree()?, &options),
+        // Needs no tree: it is also pid 1 of a node.
+        Task::Cluster(options) => cluster::command::run(&options),
+        Task::Image(options) => image::sotto::run(&tree()?, &options),
+        Task::Tidy => tidy::report::run(&tree()?),
+        Task::Ci => ci::run(&tree()?),
     }
 }

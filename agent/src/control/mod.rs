@@ -2,4 +2,7 @@
 
 pub mod announce;
 pub mod authority;
+pub mod diagnose;
 pub mod enroll;
+pub mod kubelet;
+pub mod provision;

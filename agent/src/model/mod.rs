@@ -3,6 +3,7 @@
 pub mod address;
 pub mod authority;
 pub mod baggage;
+pub mod cni;
 pub mod enrolment;
 pub mod forwarded;
 pub mod identity;

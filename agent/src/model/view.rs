@@ -72,6 +72,12 @@ impl MeshView {
         self
     }
 
+    /// All policies of the mesh.
+    #[must_use]
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
     /// The policies that apply to a pod; put together at the first call. None for a pod that is not known.
     #[must_use]
     pub fn policies_of(&self, pod: &ObjectName) -> Option<Arc<WorkloadPolicies>> {

@@ -14,6 +14,8 @@ use super::signals::EndingSignals;
 use crate::control::enroll::locate::Locate;
 use crate::control::enroll::reconcile::{self, Outputs, Reconciler};
 use crate::control::enroll::status::EnrolmentStatus;
+use crate::control::kubelet::find::{KubeletCgroup, KubeletStatus};
+use crate::control::kubelet::follow;
 use crate::drivers::certs::authority::Authority;
 use crate::drivers::certs::store::{CertificateStore, StoreConfig};
 use crate::drivers::redirect::{self, Redirect};
@@ -54,6 +56,8 @@ pub struct Config {
     pub tunnel: TunnelConfig,
     /// Time limits of reaching an endpoint.
     pub patience: Patience,
+    /// Where the kubelet is, whose probes reach pods whatever policy says.
+    pub kubelet: KubeletCgroup,
 }
 
 /// What becomes of the pods' capture when an agent ends by a signal.
@@ -161,6 +165,7 @@ struct Agent {
     announce: Option<Announce>,
     mesh: (watch::Sender<Arc<MeshState>>, watch::Receiver<Arc<MeshState>>),
     renewal: BoxFuture<'static, ()>,
+    kubelet: BoxFuture<'static, ()>,
     reconciler: Reconciler,
     threads: shards::Threads,
     shown: Shown,
@@ -178,6 +183,9 @@ impl Agent {
         let (certificates, renewal) = CertificateStore::new(parts.authority, store);
         let (local, local_pods) = watch::channel(Arc::<LocalPods>::default());
         let (status, enrolment) = watch::channel(Arc::<EnrolmentStatus>::default());
+        let (kubelet_status, kubelet_seen) = watch::channel(KubeletStatus::default());
+        let host = NetnsCookie::of_this_thread().context("reading the node's network namespace cookie")?;
+        let kubelet = follow::follow(redirect.kubelets()?, config.kubelet.clone(), host, kubelet_status);
 
         let tunnel = Arc::new(config.tunnel.clone());
         let context = Arc::new(Context {
@@ -215,21 +223,40 @@ impl Agent {
         let settings = reconcile::Config {
             node: Arc::clone(&config.node),
             threads: config.threads,
-            host: NetnsCookie::of_this_thread().context("reading the node's network namespace cookie")?,
+            host,
             grace: GONE_POD_GRACE,
             descriptors: budgets.descriptors,
             memory: budgets.memory,
         };
         let reconciler =
             Reconciler::new(settings, (redirect, parts.locate), certificates.clone(), outputs, drain.clone());
-        let shown = Shown { mesh: mesh.1.clone(), enrolment, certificates, metrics, readiness };
-        let announce = parts.announce;
-        Ok(Self { config, follow, announce, mesh, renewal: renewal.boxed(), reconciler, threads, shown, drain })
+        let trust_domain = config.trust_domain.clone();
+        let shown = Shown {
+            mesh: mesh.1.clone(),
+            enrolment,
+            kubelet: kubelet_seen,
+            certificates,
+            trust_domain,
+            metrics,
+            readiness,
+        };
+        Ok(Self {
+            config,
+            follow,
+            announce: parts.announce,
+            mesh,
+            renewal: renewal.boxed(),
+            kubelet: kubelet.boxed(),
+            reconciler,
+            threads,
+            shown,
+            drain,
+        })
     }
 
     async fn run(self) -> anyhow::Result<()> {
-        let Self { config, follow, announce, mesh: (sender, mesh), renewal, mut reconciler, threads, shown, drain } =
-            self;
+        let Self { config, follow, announce, mesh, renewal, kubelet, mut reconciler, threads, shown, drain } = self;
+        let (sender, mesh) = mesh;
         let readiness = shown.readiness.clone();
         let (tell, enrolment) = (mesh.clone(), shown.enrolment.clone());
         let servers = pages::bind(&config.pages, shown).await?;
@@ -241,6 +268,7 @@ impl Agent {
                 follow(sender, stopped.clone()),
                 OptionFuture::from(announcing),
                 stopped.run_until_cancelled(renewal),
+                stopped.run_until_cancelled(kubelet),
                 join_all(servers.into_iter().map(|server| server.serve(stopped.cancelled()))),
             );
         };

@@ -161,12 +161,12 @@ fn keeper_config(config: &Config, clock: Clock) -> keeper::Config {
 
 fn routes(readiness: &Readiness, signer: watch::Receiver<Signer>, metrics: AuthorityMetrics) -> Vec<Route> {
     let readiness = readiness.clone();
-    let ready = move || {
+    let ready = move |_: &str| {
         let mut pending: Vec<String> = readiness.pending().into_iter().map(str::to_owned).collect();
         pending.extend(signer.borrow().unusable(Instant::now()));
         pages::ready_page(&pending)
     };
-    let metrics = move || match metrics.page() {
+    let metrics = move |_: &str| match metrics.page() {
         Ok(body) => Page { status: 200, content_type: pages::OPENMETRICS, body },
         Err(error) => Page::text(500, format!("{error}\n")),
     };

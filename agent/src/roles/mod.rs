@@ -2,9 +2,12 @@
 
 pub mod agent;
 pub mod authority;
+pub mod cni;
 pub mod controller;
+pub mod explain;
 pub mod node;
 pub mod pages;
 pub mod standalone;
 
+mod dump;
 mod signals;

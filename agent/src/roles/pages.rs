@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use serde::Serialize;
-use serde_json::json;
 use tokio::sync::watch;
 
+use super::dump;
+use crate::control::diagnose::answer::answer;
+use crate::control::diagnose::question::Question;
 use crate::control::enroll::status::EnrolmentStatus;
+use crate::control::kubelet::find::KubeletStatus;
 use crate::drivers::admin::server::{AdminServer, Page, Route};
-use crate::drivers::certs::store::{CertificateStatus, CertificateStore};
+use crate::drivers::certs::store::CertificateStore;
 use crate::mesh::source::state::MeshState;
+use crate::model::identity::TrustDomain;
 use crate::runtime::ready::Readiness;
 use crate::telemetry::metrics::Metrics;
 
@@ -26,8 +29,12 @@ pub struct Shown {
     pub mesh: watch::Receiver<Arc<MeshState>>,
     /// The pods of this node.
     pub enrolment: watch::Receiver<Arc<EnrolmentStatus>>,
+    /// Where the kubelet is.
+    pub kubelet: watch::Receiver<KubeletStatus>,
     /// The certificates of this node.
     pub certificates: CertificateStore,
+    /// Whose identities are accepted.
+    pub trust_domain: TrustDomain,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What is waited for.
@@ -70,7 +77,7 @@ fn ready_route(shown: &Shown) -> Route {
     Route {
         path: "/healthz/ready",
         about: "200 once the agent carries its pods",
-        page: Box::new(move || ready(&readiness, &certificates)),
+        page: Box::new(move |_| ready(&readiness, &certificates)),
     }
 }
 
@@ -79,19 +86,25 @@ fn metrics_route(shown: &Shown) -> Route {
     Route {
         path: "/metrics",
         about: "metrics in OpenMetrics text format",
-        page: Box::new(move || metrics_page(&metrics)),
+        page: Box::new(move |_| metrics_page(&metrics)),
     }
 }
 
 /// All pages.
 fn routes(shown: Shown) -> Vec<Route> {
+    let dumped = shown.clone();
     vec![
         ready_route(&shown),
         metrics_route(&shown),
         Route {
             path: "/config_dump",
-            about: "pods, workloads, services, certificates and problems as JSON",
-            page: Box::new(move || dump(&shown)),
+            about: "pods, workloads, services, policies, certificates and problems as JSON",
+            page: Box::new(move |_| dump::page(&dumped)),
+        },
+        Route {
+            path: "/explain",
+            about: "whether a connection would be let in and why: ?from=NAMESPACE/POD&to=NAMESPACE/POD&port=N",
+            page: Box::new(move |query| explain(&shown, query)),
         },
     ]
 }
@@ -117,85 +130,17 @@ fn metrics_page(metrics: &Metrics) -> Page {
     }
 }
 
-#[derive(Serialize)]
-struct WorkloadLine {
-    namespace: String,
-    name: String,
-    node: String,
-    ips: Vec<std::net::IpAddr>,
-    identity: String,
-    enrolled: bool,
-    reason: Option<String>,
-}
-
-#[derive(Serialize)]
-struct ServiceLine {
-    namespace: String,
-    name: String,
-    vips: Vec<std::net::IpAddr>,
-    ports: Vec<serde_json::Value>,
-}
-
-fn dump(shown: &Shown) -> Page {
-    let state = Arc::clone(&shown.mesh.borrow());
-    let mut workloads: Vec<_> = state.view.workloads().map(|w| workload_line(w)).collect();
-    workloads.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-    let mut services: Vec<_> = state.view.services().map(|s| service_line(s)).collect();
-    services.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-    let problems: Vec<_> = state.problems.iter().map(ToString::to_string).collect();
-    let certificates: Vec<_> = shown.certificates.snapshot().into_iter().map(certificate_line).collect();
-    let body = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "stateVersion": state.version,
-        "stateLoaded": state.loaded,
-        "stateSince": state.made_at.map(|at| humantime::format_rfc3339_millis(at).to_string()),
-        "pods": shown.enrolment.borrow().pods,
-        "workloads": workloads,
-        "services": services,
-        "certificates": certificates,
-        "problems": problems,
-    });
-    Page::json(format!("{body:#}\n"))
-}
-
-fn certificate_line(status: CertificateStatus) -> serde_json::Value {
-    let time = |at| humantime::format_rfc3339_seconds(at).to_string();
-    json!({
-        "identity": status.identity.to_string(),
-        "serial": status.certificate.as_ref().map(|c| c.serial.as_str()),
-        "notBefore": status.certificate.as_ref().map(|c| time(c.not_before)),
-        "notAfter": status.certificate.as_ref().map(|c| time(c.not_after)),
-        "rotations": status.rotations,
-        "lastError": status.last_error.as_deref(),
-    })
-}
-
-fn workload_line(workload: &crate::model::workload::Workload) -> WorkloadLine {
-    use crate::model::enrolment::Enrolment;
-    WorkloadLine {
-        namespace: workload.pod.namespace.to_string(),
-        name: workload.pod.name.to_string(),
-        node: workload.node.to_string(),
-        ips: workload.ips.clone(),
-        identity: workload.identity.to_string(),
-        enrolled: workload.is_enrolled(),
-        reason: match workload.enrolment {
-            Enrolment::Enrolled => None,
-            Enrolment::Outside(reason) => Some(reason.to_string()),
-        },
-    }
-}
-
-fn service_line(service: &crate::model::service::Service) -> ServiceLine {
-    let port = |p: &Arc<crate::model::service::ServicePort>| {
-        let endpoints: Vec<_> =
-            p.endpoints.iter().map(|e| json!({ "address": e.address.to_string(), "ready": e.ready })).collect();
-        json!({ "port": p.port, "name": &*p.name, "endpoints": endpoints })
+fn explain(shown: &Shown, query: &str) -> Page {
+    let question = match Question::parse(query) {
+        Ok(question) => question,
+        Err(error) => return Page::text(400, format!("{error}\n")),
     };
-    ServiceLine {
-        namespace: service.name.namespace.to_string(),
-        name: service.name.name.to_string(),
-        vips: service.vips.clone(),
-        ports: service.ports.iter().map(port).collect(),
+    let view = Arc::clone(&shown.mesh.borrow().view);
+    match answer(&view, &shown.trust_domain, &question) {
+        Ok(answer) => match serde_json::to_string_pretty(&answer) {
+            Ok(body) => Page::json(body + "\n"),
+            Err(error) => Page::text(500, format!("{error}\n")),
+        },
+        Err(error) => Page::text(404, format!("{error}\n")),
     }
 }

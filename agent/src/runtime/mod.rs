@@ -2,6 +2,7 @@
 
 pub mod budget;
 pub mod drain;
+pub mod hints;
 pub mod rate;
 pub mod ready;
 pub mod shards;

@@ -29,6 +29,7 @@ pub(super) fn config(node: String, args: AgentArgs, pages: Addresses, on_exit: O
         on_exit,
         tunnel: TunnelConfig::default(),
         patience: Patience::default(),
+        kubelet: args.kubelet_cgroup.unwrap_or_default(),
     })
 }
 

@@ -3,5 +3,6 @@
 pub mod agent;
 pub mod ca;
 pub mod controller;
+pub mod explain;
 pub mod node;
 pub mod standalone;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -233,6 +233,18 @@ impl Agent {
         });
     }
 
+    /// Runs a subcommand of the same program on the agent's node, as an operator does.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn ask(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(binary());
+        command.args(arguments).env("NO_COLOR", "1");
+        let output = self.0.node.netns().run(|| command.output());
+        output.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
+    }
+
     /// An admin page.
     #[track_caller]
     #[must_use]
@@ -263,6 +275,15 @@ impl Agent {
     #[must_use]
     pub fn pins(&self) -> PathBuf {
         Path::new("/sys/fs/bpf/sotto").join(self.0.node.name())
+    }
+
+    /// The number of pods that the kernel keeps programs for.
+    #[must_use]
+    pub fn pinned_pods(&self) -> usize {
+        let count = |directory: &Path| std::fs::read_dir(directory).map_or(0, |entries| entries.flatten().count());
+        // One directory per layout of the maps; an agent leaves no other behind.
+        let layouts = std::fs::read_dir(self.pins()).into_iter().flatten().flatten();
+        layouts.map(|layout| count(&layout.path().join("pods"))).sum()
     }
 
     /// What speaks against this agent at the end of a test.

@@ -1,141 +1,138 @@
-//! A mesh whose objects are in an API server, without kubelets: the test makes the pods' processes, in cgroups like a kubelet's.
+//! The cluster that the tier was started with, and its nodes as this machine sees them.
 
 use std::fs;
+use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::apiserver::ApiServer;
-use crate::agent::AgentBuilder;
-use crate::mesh::{MODE_LABEL, Mesh, Shared, lock};
-use crate::node::Node;
-use crate::pod::Pod;
-use crate::process::Process;
+use super::kubectl::Kubectl;
+use super::pod::KubePod;
 
-/// Where the underlay's own address is, which every node reaches.
-const UNDERLAY: [u8; 4] = [10, 200, 0, 254];
+/// Where the administrator's kubeconfig is.
+const KUBECONFIG: &str = "KUBECONFIG";
+/// The cluster's folder on this machine.
+const STATE: &str = "SOTTO_CLUSTER_STATE";
+/// Where cgroup hierarchies are mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// An API server that knows the nodes and pods of a mesh.
+/// A running cluster, shared by all tests of the program.
 #[derive(Debug)]
 pub struct Cluster {
-    server: ApiServer,
-    shared: Arc<Shared>,
-    /// A cgroup of this mesh alone.
-    cgroup: PathBuf,
-    processes: Mutex<Vec<Arc<Process>>>,
+    kubectl: Kubectl,
+    state: PathBuf,
 }
 
-impl Mesh {
-    /// Starts an API server for this mesh. None, with a line that starts with `skipped:`, where there are no programs for it.
-    #[must_use]
-    pub fn cluster(&self, test: &str) -> Option<Cluster> {
-        let server = ApiServer::start_at(test, UNDERLAY.into(), Some(self.shared.underlay()))?;
-        let cgroup = cgroup2().join(format!("{}-cgroups", self.shared.id()));
-        let cluster = Cluster { server, shared: Arc::clone(&self.shared), cgroup, processes: Mutex::default() };
-        fs::create_dir(&cluster.cgroup).unwrap_or_else(|error| panic!("cannot make a cgroup: {error}"));
-        Some(cluster)
-    }
+/// A node: processes in namespaces of this machine.
+#[derive(Debug, Clone)]
+pub struct ClusterNode {
+    /// The Node object's name.
+    pub name: String,
+    /// Its address.
+    pub ip: IpAddr,
+    /// What its cgroups and its network namespace are called on this machine.
+    pub label: String,
+    /// The folder with its files: `log`, `cni-conf` (its /etc/cni/net.d), `cni-bin` (its /opt/cni/bin).
+    pub folder: PathBuf,
+    holder: u32,
 }
 
 impl Cluster {
-    /// The API server itself.
+    /// The cluster of `cargo xtask test cluster`. `None`, with a line that starts with `skipped:`, where there is none.
     #[must_use]
-    pub fn server(&self) -> &ApiServer {
-        &self.server
+    pub fn of_tier(test: &str) -> Option<Self> {
+        let (Some(kubeconfig), Some(state)) = (std::env::var_os(KUBECONFIG), std::env::var_os(STATE)) else {
+            let why = format!("{KUBECONFIG} and {STATE} are not set: `cargo xtask test cluster` sets them");
+            // Straight to the descriptor: the test runner would keep a print from being seen.
+            let _ = writeln!(std::io::stdout().lock(), "skipped: {test}: {why}");
+            return None;
+        };
+        Some(Self { kubectl: Kubectl::new(Path::new(&kubeconfig)), state: state.into() })
     }
 
-    /// Tells it of a node.
-    pub fn add_node(&self, node: &Node) {
-        self.server.create(&json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name()}}));
+    /// kubectl as administrator.
+    #[must_use]
+    pub fn kubectl(&self) -> &Kubectl {
+        &self.kubectl
     }
 
-    /// Tells it of a namespace.
-    pub fn add_namespace(&self, name: &str) {
-        self.server.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
-    }
-
-    /// Tells it of a pod; gives the pod's UID.
-    pub fn add_object(&self, pod: &Pod) -> String {
-        let mut object = pod.object();
-        if let Some(metadata) = object["metadata"].as_object_mut() {
-            metadata.remove("uid");
-            metadata.remove("annotations");
-        }
-        let created = self.server.create(&object);
-        created["metadata"]["uid"].as_str().expect("the API server gives UIDs").to_owned()
-    }
-
-    /// Starts a pod's first process, as a container runtime would; gives its id.
+    /// The nodes, in the order of their names.
     ///
     /// # Panics
-    /// When it cannot be put into a cgroup.
-    pub fn start_container(&self, pod: &Pod, uid: &str, container: &str) -> u32 {
-        let process = self.shared.start(
-            &format!("the container {container} of {pod}"),
-            pod.netns(),
-            Command::new("sleep").arg("infinity"),
-            &self.shared.path(&format!("container-{uid}-{container}.log")),
-        );
-        let cgroup = self.cgroup.join(format!("kubepods/besteffort/pod{uid}/{container}"));
-        fs::create_dir_all(&cgroup)
-            .and_then(|()| fs::write(cgroup.join("cgroup.procs"), process.pid().to_string()))
-            .unwrap_or_else(|error| panic!("cannot use the cgroup {}: {error}", cgroup.display()));
-        let pid = process.pid();
-        lock(&self.processes).push(process);
-        pid
-    }
-
-    /// Tells it of a pod that runs: a sandbox and a container. Gives the UID.
-    pub fn add_pod(&self, pod: &Pod) -> String {
-        let uid = self.add_object(pod);
-        self.start_container(pod, &uid, "sandbox");
-        self.start_container(pod, &uid, "app");
-        uid
-    }
-
-    /// Begins the agent of a node, on this API server.
-    pub fn agent(&self, node: &Node) -> AgentBuilder {
-        node.agent().on_cluster(&self.server.kubeconfig())
-    }
-
-    /// Enrols the pods of a namespace by its label, or takes them out.
-    pub fn label_namespace(&self, name: &str, ambient: bool) {
-        let mode = if ambient { json!("ambient") } else { Value::Null };
-        self.server.patch(&format!("/api/v1/namespaces/{name}"), &json!({"metadata": {"labels": {MODE_LABEL: mode}}}));
-    }
-
-    /// A pod as the API server has it.
+    /// When the server does not answer, or a Node has no process on this machine.
+    #[track_caller]
     #[must_use]
-    pub fn get_pod(&self, pod: &Pod) -> Value {
-        self.server.get(&format!("/api/v1/namespaces/{}/pods/{}", pod.namespace(), pod.name()))
+    pub fn nodes(&self) -> Vec<ClusterNode> {
+        let list = self.kubectl.get(&["nodes"]);
+        let nodes = list["items"].as_array().expect("a list has items");
+        nodes.iter().map(|node| self.node_of(node)).collect()
+    }
+
+    /// What the log of a part of the control plane says.
+    #[must_use]
+    pub fn log(&self, part: &str) -> String {
+        read_lossy(&self.state.join("log").join(format!("{part}.log")))
+    }
+
+    fn node_of(&self, node: &Value) -> ClusterNode {
+        let name = node["metadata"]["name"].as_str().expect("an object has a name").to_owned();
+        let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
+        let internal =
+            addresses.filter(|address| address["type"] == "InternalIP").find_map(|one| one["address"].as_str());
+        let ip = internal.and_then(|ip| ip.parse().ok()).unwrap_or_else(|| panic!("the Node {name} has no address"));
+        let record = self.state.join("run").join(format!("node-{name}.json"));
+        let folder = self.state.join("nodes").join(&name);
+        let text = |path: &Path| serde_json::from_str::<Value>(&read_lossy(path)).unwrap_or_default();
+        let pid = text(&record)["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        let pid = pid.unwrap_or_else(|| panic!("{} names no process", record.display()));
+        let label = text(&folder.join("node.json"))["label"].as_str().unwrap_or_default().to_owned();
+        ClusterNode { name, ip, label, folder, holder: pid }
     }
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        lock(&self.processes).iter().for_each(|process| process.kill());
-        remove_cgroup(&self.cgroup);
+impl ClusterNode {
+    /// A program in all namespaces of the node, with its file system and its process ids.
+    ///
+    /// # Panics
+    /// When the node does not run.
+    #[track_caller]
+    #[must_use]
+    pub fn enter(&self, program: &str, arguments: &[&str]) -> Command {
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.holder)).unwrap_or_default();
+        let first = children.split_whitespace().next();
+        let pid = first.unwrap_or_else(|| panic!("{} does not run", self.name));
+        let mut command = Command::new("nsenter");
+        command.args(["--target", pid, "--all", "--", program]).args(arguments);
+        command
+    }
+
+    /// The cgroups of a pod's containers in the hierarchy of cgroup2, as this machine sees them; the sandbox has one too.
+    #[must_use]
+    pub fn container_cgroups(&self, pod: &KubePod) -> Vec<PathBuf> {
+        let unified = Path::new(CGROUPS).join("unified");
+        let root = if unified.exists() { unified } else { CGROUPS.into() };
+        let pods = root.join(&self.label).join("kubepods");
+        let own = format!("pod{}", pod.uid);
+        // A guaranteed pod is directly below; the others are in a group of their class.
+        let classes = [pods.clone(), pods.join("burstable"), pods.join("besteffort")];
+        let found = classes.iter().map(|class| class.join(&own)).find(|path| path.is_dir());
+        let entries = found.into_iter().flat_map(|path| fs::read_dir(path).into_iter().flatten().flatten());
+        let mut groups: Vec<_> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+        groups.sort();
+        groups
+    }
+
+    /// The processes of a pod, as this machine counts them.
+    #[must_use]
+    pub fn processes(&self, pod: &KubePod) -> Vec<u32> {
+        let groups = self.container_cgroups(pod);
+        let text = groups.iter().map(|group| read_lossy(&group.join("cgroup.procs"))).collect::<String>();
+        text.lines().filter_map(|pid| pid.parse().ok()).collect()
     }
 }
 
-/// Where cgroup2 is mounted.
-pub(crate) fn cgroup2() -> PathBuf {
-    let hybrid = Path::new("/sys/fs/cgroup/unified");
-    if hybrid.is_dir() { hybrid.to_owned() } else { "/sys/fs/cgroup".into() }
-}
-
-/// Removes a cgroup and those beneath it, once no process is in them.
-pub(crate) fn remove_cgroup(path: &Path) {
-    const ATTEMPTS: usize = 50;
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.path().is_dir()).for_each(|entry| remove_cgroup(&entry.path()));
-    for _ in 0..ATTEMPTS {
-        // A process that has just been killed takes a moment to leave.
-        if fs::remove_dir(path).is_ok() || !path.exists() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+fn read_lossy(path: &Path) -> String {
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }

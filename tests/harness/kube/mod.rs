@@ -1,12 +1,18 @@
-//! A real Kubernetes API server for tests.
+//! Kubernetes for tests: an API server of a test's own, alone or with pods that the test makes, and the cluster that the tier was
+//! started with.
 
 mod apiserver;
+mod bare;
 mod cluster;
 mod controller;
 mod gate;
+mod kubectl;
+mod pod;
 
 pub use apiserver::ApiServer;
-pub use cluster::Cluster;
-pub(crate) use cluster::{cgroup2, remove_cgroup};
+pub use bare::BareCluster;
+pub use cluster::{Cluster, ClusterNode};
 pub use controller::Controller;
 pub use gate::Gate;
+pub use kubectl::{Kubectl, TestNamespace};
+pub use pod::{BUSYBOX, KubePod};

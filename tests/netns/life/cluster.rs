@@ -3,13 +3,13 @@
 use std::thread;
 use std::time::Duration;
 
-use harness::{Cluster, DEADLINE, Marker, Mesh, Pod, eventually};
+use harness::{BareCluster, DEADLINE, Marker, Mesh, Pod, eventually};
 
 const ANNOTATION: &str = "ambient.istio.io/redirection";
 
 /// Waits until the annotation of a pod is (not) there.
 #[track_caller]
-fn wait_marked(cluster: &Cluster, pod: &Pod, marked: bool) {
+fn wait_marked(cluster: &BareCluster, pod: &Pod, marked: bool) {
     eventually(DEADLINE * 2, &format!("the annotation of {pod} says {marked}"), || {
         let value = cluster.get_pod(pod)["metadata"]["annotations"][ANNOTATION].clone();
         (value == if marked { "enabled".into() } else { serde_json::Value::Null }).then_some(())

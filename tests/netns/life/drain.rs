@@ -108,12 +108,12 @@ fn a_pod_whose_namespace_vanishes_is_forgotten_and_nobody_else_notices() {
     pair.server.serve_echo(8080);
     let mut other = pair.client.connect(pair.server.addr(8080));
     other.exchange("before");
-    let (files, pins) = (open_files(&pair.agent_a), captured(&pair.agent_a));
+    let (files, pins) = (open_files(&pair.agent_a), pair.agent_a.pinned_pods());
 
     let brief = pair.a.pod("brief").start();
     pair.mesh.wait_enrolled(&[&brief]);
     brief.connect(pair.server.addr(8080)).exchange("hello");
-    assert!(open_files(&pair.agent_a) > files && captured(&pair.agent_a) == pins + 1);
+    assert!(open_files(&pair.agent_a) > files && pair.agent_a.pinned_pods() == pins + 1);
     let (file, path) = (pair.mesh.manifests().join(brief.manifest_file()), brief.netns().path());
     // `ip netns del`, and the manifest stays.
     drop(brief);
@@ -125,7 +125,7 @@ fn a_pod_whose_namespace_vanishes_is_forgotten_and_nobody_else_notices() {
         (pod["enrolled"] == false && pod["waiting_for"].as_str()?.contains(path.to_str()?)).then_some(())
     });
     eventually(DEADLINE * 2, "descriptors and pins of the pod are gone", || {
-        (open_files(&pair.agent_a) <= files && captured(&pair.agent_a) == pins).then_some(())
+        (open_files(&pair.agent_a) <= files && pair.agent_a.pinned_pods() == pins).then_some(())
     });
     fs::remove_file(file).unwrap();
     eventually(DEADLINE, "the pod is forgotten", || {
@@ -140,14 +140,14 @@ fn a_pod_whose_manifest_goes_first_is_forgotten_too() {
     let Some(pair) = Pair::enrolled("a_pod_whose_manifest_goes_first_is_forgotten_too") else { return };
     pair.server.serve_echo(8080);
     pair.client.connect(pair.server.addr(8080)).exchange("hello");
-    let (files, pins) = (open_files(&pair.agent_a), captured(&pair.agent_a));
+    let (files, pins) = (open_files(&pair.agent_a), pair.agent_a.pinned_pods());
     let brief = pair.a.pod("brief").start();
     let before = network_state(&brief);
     pair.mesh.wait_enrolled(&[&brief]);
     brief.connect(pair.server.addr(8080)).exchange("hello");
     brief.delete_manifest();
     eventually(DEADLINE * 2, "descriptors and pins of the pod are gone", || {
-        (open_files(&pair.agent_a) <= files && captured(&pair.agent_a) == pins).then_some(())
+        (open_files(&pair.agent_a) <= files && pair.agent_a.pinned_pods() == pins).then_some(())
     });
     assert_eq!(network_state(&brief), before);
     let marker = Marker::new();
@@ -177,8 +177,4 @@ fn a_second_agent_of_a_node_is_refused_and_the_first_goes_on() {
 
 fn open_files(agent: &Agent) -> usize {
     fs::read_dir(format!("/proc/{}/fd", agent.pid())).map_or(0, |entries| entries.count())
-}
-
-fn captured(agent: &Agent) -> usize {
-    fs::read_dir(agent.pins().join("v1/pods")).map_or(0, |entries| entries.count())
 }

@@ -250,7 +250,7 @@ fn the_next_agent_follows_what_changed_while_none_was_there() {
     pair.server.serve_echo(8080);
     pair.enrol();
     pair.mesh.wait_enrolled(&[&forgotten, &recreated]);
-    assert_eq!(captured_pods(&pair.agent_a), 3);
+    assert_eq!(pair.agent_a.pinned_pods(), 3);
     pair.agent_a.kill();
 
     // One opts out, one's manifest goes, one is another pod in another namespace at the same path.
@@ -262,7 +262,7 @@ fn the_next_agent_follows_what_changed_while_none_was_there() {
     let agent = pair.a.start_agent();
     pair.mesh.wait_left(&[&pair.client]);
     pair.mesh.wait_enrolled(&[&recreated]);
-    eventually(DEADLINE, "only one pod is captured", || (captured_pods(&agent) == 1).then_some(()));
+    eventually(DEADLINE, "only one pod is captured", || (agent.pinned_pods() == 1).then_some(()));
 
     for outside in [&pair.client, &forgotten] {
         let marker = Marker::new();
@@ -338,10 +338,6 @@ fn check_held(pair: &Pair, begin: impl FnOnce(&Pair), end: impl FnOnce()) -> io:
     });
     let only = connections.into_inner().ok().and_then(|mut connections| connections.pop());
     only.map_or_else(|| Err(io::ErrorKind::NotConnected.into()), |connection| connection.result)
-}
-
-fn captured_pods(agent: &Agent) -> usize {
-    fs::read_dir(agent.pins().join("v1/pods")).map_or(0, |entries| entries.count())
 }
 
 fn waiting_pods(agent: &Agent) -> usize {

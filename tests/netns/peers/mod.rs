@@ -1,5 +1,4 @@
 //! Who is at the other end: identities and their certificates, and peers of another make.
 
 mod identity;
-mod policy;
 mod ztunnel;

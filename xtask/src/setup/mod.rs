@@ -5,4 +5,5 @@ mod linker;
 mod packages;
 pub(crate) mod prepare;
 
+pub(crate) use packages::root as is_root;
 pub(crate) use prepare::Toolchain;

@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::{Result, bail};
 
+use crate::cluster::programs::{self, Extent};
 use crate::workspace::on_path;
 
 /// The oldest kernel that sotto supports.
@@ -12,6 +13,9 @@ const KERNEL: (u32, u32) = (5, 15);
 const CAPABILITIES: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")];
 /// What the harness calls.
 const PROGRAMS: [&str; 2] = ["ip", "tcpdump"];
+
+/// What starts a node and goes into it.
+const NODE_PROGRAMS: [&str; 2] = ["nsenter", "unshare"];
 
 /// What the kernel tells about itself and about us.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +42,23 @@ pub(crate) fn netns_obstacles() -> Vec<String> {
         release: read("/proc/sys/kernel/osrelease"),
         missing: PROGRAMS.into_iter().filter(|program| on_path(program).is_none()).collect(),
     })
+}
+
+/// Why a cluster with nodes cannot run here; empty when it can.
+pub(crate) fn cluster_obstacles() -> Vec<String> {
+    let mut found = netns_obstacles();
+    found.extend(programs::obstacles(Extent::Nodes));
+    let filesystems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if !filesystems.lines().any(|line| line.split_whitespace().last() == Some("overlay")) {
+        found.push("the kernel has no overlay file system, which containers and nodes are made of".into());
+    }
+    found.extend(
+        NODE_PROGRAMS
+            .into_iter()
+            .filter(|program| on_path(program).is_none())
+            .map(|program| format!("the program {program} is missing: install util-linux")),
+    );
+    found
 }
 
 /// An error that names what is missing.

@@ -2,6 +2,7 @@
 
 pub(crate) mod machine;
 pub(crate) mod runner;
+mod stage;
 mod tier;
 mod totals;
 

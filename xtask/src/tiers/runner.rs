@@ -10,9 +10,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::Totals;
+use super::stage::Stage;
 use super::tier::Tier;
 use super::totals::{Counter, listed};
 use crate::build::{Profile, binary};
+use crate::cluster::programs::is_unreachable;
 use crate::ebpf;
 use crate::process::{Task, seconds, shown};
 use crate::setup::prepare;
@@ -60,10 +62,18 @@ pub(crate) fn run_all(workspace: &Workspace, selection: &Selection) -> Result<To
             notes.push(format!("{}: this tree has no test program of that name", tier.name()));
             continue;
         }
-        let obstacles = tier.obstacles();
+        let mut obstacles = tier.obstacles();
         if obstacles.is_empty() {
-            totals += run_tier(workspace, tier, &runs, selection, &sotto)?;
-        } else {
+            match run_tier(workspace, tier, &runs, selection, &sotto) {
+                Ok(counted) => totals += counted,
+                Err(error) if is_unreachable(&error) => obstacles.push(format!("{error:#}")),
+                Err(error) => {
+                    println!("{} could not be run: {error:#}", tier.name());
+                    totals.failed += 1;
+                }
+            }
+        }
+        if !obstacles.is_empty() {
             let count = count_tests(workspace, &runs);
             totals.skipped += count;
             notes.push(format!("{} ({count} tests): {}", tier.name(), obstacles.join("; ")));
@@ -106,12 +116,15 @@ fn run_tier(
 ) -> Result<Totals> {
     println!("\n== {} ==", tier.name());
     let started = Instant::now();
+    let stage = Stage::prepare(tier, workspace, sotto)?;
     let mut totals = Totals::default();
     for run in runs {
         let mut command = test_command(workspace, run);
         command.arg("--").args(selection.libtest(tier)).env("SOTTO_BIN", sotto);
+        command.envs(stage.environment());
         totals += counted(&mut command, &mut stdout())?;
     }
+    stage.clear()?;
     println!("== {}: {} failed, {} ==", tier.name(), totals.failed, seconds(started.elapsed()));
     Ok(totals)
 }

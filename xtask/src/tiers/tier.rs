@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 
 use super::machine;
+use crate::cluster::programs::{self, Extent};
 use crate::workspace::{Target, Workspace};
 
 /// Kinds of tests, from the least to the most powerful.
@@ -14,13 +15,17 @@ pub(crate) enum Tier {
     Golden,
     /// The real library on loopback ports: no privileges.
     Loopback,
+    /// A real API server on loopback: no privileges.
+    Api,
     /// The real binary in network namespaces, with eBPF: root.
     Netns,
+    /// A real cluster of two nodes: root.
+    Cluster,
 }
 
 impl Tier {
     /// Every tier, in the order in which they run.
-    pub(super) const ALL: [Self; 4] = [Self::Unit, Self::Golden, Self::Loopback, Self::Netns];
+    pub(super) const ALL: [Self; 6] = [Self::Unit, Self::Golden, Self::Loopback, Self::Api, Self::Netns, Self::Cluster];
 
     /// As written on the command line, and the name of the test program of the tier.
     pub(super) fn name(self) -> &'static str {
@@ -28,7 +33,9 @@ impl Tier {
             Self::Unit => "unit",
             Self::Golden => "golden",
             Self::Loopback => "loopback",
+            Self::Api => "api",
             Self::Netns => "netns",
+            Self::Cluster => "cluster",
         }
     }
 
@@ -36,7 +43,9 @@ impl Tier {
     pub(super) fn obstacles(self) -> Vec<String> {
         match self {
             Self::Unit | Self::Golden | Self::Loopback => Vec::new(),
+            Self::Api => programs::obstacles(Extent::Api),
             Self::Netns => machine::netns_obstacles(),
+            Self::Cluster => machine::cluster_obstacles(),
         }
     }
 
@@ -44,7 +53,7 @@ impl Tier {
     pub(super) fn runs(self, workspace: &Workspace) -> Vec<Vec<String>> {
         match self {
             Self::Unit => unit_runs(&workspace.targets),
-            Self::Golden | Self::Loopback | Self::Netns => workspace
+            Self::Golden | Self::Loopback | Self::Api | Self::Netns | Self::Cluster => workspace
                 .targets
                 .iter()
                 .filter(|target| target.kind == "test" && target.name == self.name())
@@ -57,7 +66,7 @@ impl Tier {
 /// One run over all libraries, binaries and test programs that are no tier of their own, and one over the documentation.
 fn unit_runs(targets: &[Target]) -> Vec<Vec<String>> {
     let mut run = words(&["--workspace", "--lib", "--bins"]);
-    let own_tier = |name: &str| Tier::ALL.iter().any(|tier| tier.name() == name) || name == "cluster";
+    let own_tier = |name: &str| Tier::ALL.iter().any(|tier| tier.name() == name);
     for target in targets.iter().filter(|target| target.kind == "test" && !own_tier(&target.name)) {
         run.extend(words(&["--test", &target.name]));
     }
@@ -93,6 +102,7 @@ mod tests {
     #[test]
     fn a_test_program_belongs_to_the_tier_of_its_name() {
         assert_eq!(Tier::Netns.runs(&tree()), [["-p", "sotto-tests", "--test", "netns"]]);
+        assert_eq!(Tier::Cluster.runs(&tree()), [["-p", "sotto-tests", "--test", "cluster"]]);
         assert!(Tier::Golden.runs(&tree()).is_empty());
     }
 

@@ -9,6 +9,7 @@
 //! leave:  capture off ─▶ sk_lookup, hold off ─▶ listeners close ─▶ last connection ends ─▶ reply path removed
 //! ```
 
+pub mod handover;
 pub mod held;
 pub mod join;
 pub mod listeners;

@@ -1,3 +1,4 @@
-//! The admin HTTP server. Roles register pages; it knows none of them.
+//! The admin HTTP server, and a client for it. Roles register pages; it knows none of them.
 
+pub mod client;
 pub mod server;

@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 server for GET requests: metrics, readiness, dumps. The only importer of hyper.
+//! A small HTTP/1.1 server for GET requests: metrics, readiness, dumps. The only importer of hyper, with [`super::client`].
 
 use std::convert::Infallible;
 use std::io;
@@ -9,7 +9,7 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
@@ -31,8 +31,8 @@ pub struct Route {
     pub path: &'static str,
     /// What it is for, one line.
     pub about: &'static str,
-    /// Makes the page.
-    pub page: Box<dyn Fn() -> Page + Send + Sync>,
+    /// Makes the page from the query of the request, which is as it came: hostile, and empty where there is none.
+    pub page: Box<dyn Fn(&str) -> Page + Send + Sync>,
 }
 
 /// A bound server that does not answer yet.
@@ -73,6 +73,14 @@ impl AdminServer {
         Ok(Self { listener, routes })
     }
 
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
     /// Answers until `stop` completes; requests under way then are dropped.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
         let routes = std::sync::Arc::new(self.routes);
@@ -94,7 +102,7 @@ impl AdminServer {
 
 async fn serve_client(client: TcpStream, routes: &[Route]) {
     let answer = service_fn(async |request: Request<Incoming>| {
-        Ok::<_, Infallible>(response(&find(routes, request.method(), request.uri().path())))
+        Ok::<_, Infallible>(response(&find(routes, request.method(), request.uri())))
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -108,12 +116,13 @@ async fn serve_client(client: TcpStream, routes: &[Route]) {
     }
 }
 
-fn find(routes: &[Route], method: &Method, path: &str) -> Page {
+fn find(routes: &[Route], method: &Method, uri: &Uri) -> Page {
+    let path = uri.path();
     if *method != Method::GET {
         return Page::text(405, "only GET is answered here\n");
     }
     match routes.iter().find(|route| route.path == path) {
-        Some(route) => (route.page)(),
+        Some(route) => (route.page)(uri.query().unwrap_or_default()),
         None if path == "/" => Page::text(200, index(routes)),
         None => Page::text(404, index(routes)),
     }
@@ -146,12 +155,18 @@ mod tests {
 
     #[tokio::test]
     async fn pages_are_served_and_anything_else_is_answered_politely() {
-        let route = Route { path: "/metrics", about: "counts", page: Box::new(|| Page::text(200, "one 1\n")) };
+        let route = Route {
+            path: "/metrics",
+            about: "counts",
+            page: Box::new(|query| Page::text(200, format!("one 1 {query}\n"))),
+        };
         let server = AdminServer::bind("127.0.0.1:0".parse().unwrap(), vec![route]).await.unwrap();
         let address = server.listener.local_addr().unwrap();
         let client = async {
             let metrics = ask(address, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
-            assert!(metrics.starts_with("HTTP/1.1 200") && metrics.ends_with("one 1\n"), "{metrics}");
+            assert!(metrics.starts_with("HTTP/1.1 200") && metrics.ends_with("one 1 \n"), "{metrics}");
+            let asked = ask(address, "GET /metrics?a=%00&b=c HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            assert!(asked.ends_with("one 1 a=%00&b=c\n"), "{asked}");
             let index = ask(address, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
             assert!(index.contains("/metrics"), "{index}");
             assert!(ask(address, "GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").await.starts_with("HTTP/1.1 404"));

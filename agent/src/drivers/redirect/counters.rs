@@ -22,14 +22,16 @@ pub struct Counters {
     pub refused_reserved_port: u64,
     /// Captured connections that were lost because too many were waiting to be accepted.
     pub original_destinations_full: u64,
-    /// The agent's connections to applications that could not be told apart from outside ones.
+    /// Connections of the agent and the kubelet to applications that could not be told apart from outside ones.
     pub admitted_flows_full: u64,
+    /// Connections of the kubelet that went straight to the application: probes and lifecycle hooks.
+    pub probes: u64,
 }
 
 impl Counters {
     /// Each number with its name, for metrics.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 8] {
+    pub fn named(&self) -> [(&'static str, u64); 9] {
         [
             ("captured", self.captured),
             ("refused_no_address", self.refused_no_address),
@@ -39,6 +41,7 @@ impl Counters {
             ("refused_reserved_port", self.refused_reserved_port),
             ("original_destinations_full", self.original_destinations_full),
             ("admitted_flows_full", self.admitted_flows_full),
+            ("probes", self.probes),
         ]
     }
 
@@ -57,6 +60,7 @@ impl Counters {
             refused_reserved_port: sum(Counter::RefusedReservedPort)?,
             original_destinations_full: sum(Counter::OriginalDestinationsFull)?,
             admitted_flows_full: sum(Counter::AdmittedFlowsFull)?,
+            probes: sum(Counter::Probes)?,
         })
     }
 }

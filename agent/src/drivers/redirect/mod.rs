@@ -4,7 +4,7 @@
 //! What survives the agent is pinned in one directory per agent on bpffs:
 //!
 //! ```text
-//! /sys/fs/bpf/sotto/NODE/v1/            layout version; another version's directory is a predecessor
+//! /sys/fs/bpf/sotto/NODE/v2/            layout version; another version's directory is a predecessor
 //!     PODS SOCKETS ...                  maps
 //!     links/{connect4,sockops,...}      attached to the cgroup2 root
 //!     pods/COOKIE/{inbound,hold}        attached to one pod's network namespace
@@ -18,6 +18,7 @@ mod config;
 mod counters;
 mod error;
 mod features;
+mod kubelets;
 mod links;
 mod load;
 mod object;
@@ -32,6 +33,7 @@ pub use config::Config;
 pub use counters::Counters;
 pub use error::RedirectError;
 pub use features::Missing;
+pub use kubelets::Kubelets;
 pub use owner::Redirect;
 pub use sockets::Sockets;
 pub use sotto_ebpf::abi::{HBONE_PORT, OUTBOUND_PORT, PLAINTEXT_PORT, PodAddresses, Role};

@@ -13,6 +13,7 @@ use super::config::Config;
 use super::counters::Counters;
 use super::error::RedirectError;
 use super::features::Facts;
+use super::kubelets::Kubelets;
 use super::load::Programs;
 use super::pins::Pins;
 use super::pods;
@@ -175,6 +176,14 @@ impl Redirect {
     #[must_use]
     pub fn sockets(&self) -> Sockets {
         self.sockets.clone()
+    }
+
+    /// Says whose connections are the kubelet's.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn kubelets(&self) -> Result<Kubelets, RedirectError> {
+        Kubelets::open(&self.pins)
     }
 
     /// What the programs have counted.

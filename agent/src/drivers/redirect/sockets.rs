@@ -61,7 +61,7 @@ impl Sockets {
 
     fn note(&self, socket: &impl AsFd, kind: u32) -> io::Result<()> {
         let key = socket.as_fd().as_raw_fd().to_ne_bytes();
-        self.notes.update(&key, bytes(&SocketNote::of_agent(kind)))
+        self.notes.update(&key, bytes(&SocketNote::of_kind(kind)))
     }
 }
 

@@ -38,14 +38,35 @@ pub enum Mode {
 /// What the policies for one workload come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Strictness {
-    default: Decided,
-    ports: BTreeMap<u16, Decided>,
+    default: Setting,
+    ports: BTreeMap<u16, Setting>,
 }
 
+/// The mode of a port, and where it comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Decided {
-    strict: bool,
-    by: Option<ObjectName>,
+pub struct Setting {
+    /// The mode; [`Mode::Unset`] where nobody says anything, which is PERMISSIVE.
+    pub mode: Mode,
+    /// What was said about.
+    pub level: Level,
+    /// Who said it.
+    pub by: Option<ObjectName>,
+}
+
+/// How much a [`Setting`] is about. Of two, the later one here counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Nobody has said anything.
+    #[default]
+    Default,
+    /// The whole mesh.
+    Mesh,
+    /// A namespace.
+    Namespace,
+    /// Workloads with certain labels.
+    Workload,
+    /// One port of these.
+    Port,
 }
 
 impl PeerAuthentication {
@@ -76,29 +97,59 @@ impl Strictness {
         namespace: Option<&PeerAuthentication>,
         workload: Option<&PeerAuthentication>,
     ) -> Self {
-        let levels = [workload, namespace, mesh].into_iter().flatten();
-        let default = levels.filter_map(|policy| policy.decided(policy.mode)).next().unwrap_or_default();
+        let levels = [(workload, Level::Workload), (namespace, Level::Namespace), (mesh, Level::Mesh)];
+        let set = |(policy, level): (Option<&PeerAuthentication>, _)| policy?.setting(policy?.mode, level);
+        let default = levels.into_iter().find_map(set).unwrap_or_default();
         let ports = workload.map(|policy| (policy, policy.ports.iter()));
         let ports = ports.into_iter().flat_map(|(policy, ports)| ports.map(move |(port, mode)| (policy, *port, *mode)));
-        let ports = ports.filter_map(|(policy, port, mode)| Some((port, policy.decided(mode)?)));
+        let ports = ports.filter_map(|(policy, port, mode)| Some((port, policy.setting(mode, Level::Port)?)));
         Self { default, ports: ports.collect() }
     }
 
-    /// Whether a port takes only clients with an identity, and which policy says so (or that it does not).
+    /// What holds for a port.
     #[must_use]
-    pub fn of_port(&self, port: u16) -> (bool, Option<&ObjectName>) {
-        let decided = self.ports.get(&port).unwrap_or(&self.default);
-        (decided.strict, decided.by.as_ref())
+    pub fn of_port(&self, port: u16) -> &Setting {
+        self.ports.get(&port).unwrap_or(&self.default)
+    }
+}
+
+impl Setting {
+    /// Whether only clients with an identity are let in.
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        self.mode == Mode::Strict
     }
 }
 
 impl PeerAuthentication {
-    fn decided(&self, mode: Mode) -> Option<Decided> {
-        let strict = match mode {
-            Mode::Unset => return None,
-            Mode::Disable | Mode::Permissive => false,
-            Mode::Strict => true,
-        };
-        Some(Decided { strict, by: Some(self.name.clone()) })
+    fn setting(&self, mode: Mode, level: Level) -> Option<Setting> {
+        (mode != Mode::Unset).then(|| Setting { mode, level, by: Some(self.name.clone()) })
+    }
+}
+
+impl Mode {
+    /// As objects write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unset => "UNSET",
+            Self::Disable => "DISABLE",
+            Self::Permissive => "PERMISSIVE",
+            Self::Strict => "STRICT",
+        }
+    }
+}
+
+impl Level {
+    /// In one word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Mesh => "mesh",
+            Self::Namespace => "namespace",
+            Self::Workload => "workload",
+            Self::Port => "port",
+        }
     }
 }

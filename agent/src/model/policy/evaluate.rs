@@ -46,9 +46,9 @@ pub enum Reason {
 /// Decides about a connection to a workload with these policies.
 #[must_use]
 pub fn evaluate(policies: &WorkloadPolicies, request: &Request) -> Verdict {
-    let (strict, by) = policies.strictness.of_port(request.port());
-    if strict && request.identity().is_none() {
-        let decided_by = by.map(|policy| DecidedBy { policy: policy.clone(), rule: None });
+    let authentication = policies.strictness.of_port(request.port());
+    if authentication.is_strict() && request.identity().is_none() {
+        let decided_by = authentication.by.as_ref().map(|policy| DecidedBy { policy: policy.clone(), rule: None });
         return Verdict { reason: Reason::StrictMtls, decided_by };
     }
     for policy in &policies.deny {

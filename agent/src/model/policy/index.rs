@@ -44,6 +44,13 @@ impl<P: Scoped> Index<P> {
         index
     }
 
+    /// All policies, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<P>> {
+        self.namespaces.values().flat_map(|scope| {
+            scope.unselective.iter().chain(scope.by_label.values().flat_map(HashMap::values).flatten())
+        })
+    }
+
     /// The policies of a namespace that have no selector.
     pub(super) fn unselective(&self, namespace: &str) -> &[Arc<P>] {
         self.namespaces.get(namespace).map_or(&[], |scope| &scope.unselective)

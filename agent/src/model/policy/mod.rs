@@ -13,6 +13,7 @@
 pub mod authentication;
 pub mod authorization;
 pub mod evaluate;
+pub mod explain;
 pub mod pattern;
 pub mod policies;
 pub mod rule;

@@ -1,10 +1,13 @@
 //! What a rule compares with: texts with a wildcard at either end, and blocks of addresses.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use thiserror::Error;
+
+use crate::model::identity::{DEFAULT_TRUST_DOMAIN, TrustDomain};
 
 /// A text as a rule writes it. Istio's forms: exact, `prefix*`, `*suffix` and `*` for anything that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +57,36 @@ impl TextPattern {
             Self::Suffix(text) => value.ends_with(&**text),
             Self::Present => true,
         }
+    }
+
+    /// Of a principal: puts a trust domain in the place of `cluster.local`.
+    pub(super) fn point_to(&mut self, trust_domain: &TrustDomain) {
+        if let Self::Exact(text) | Self::Prefix(text) = self
+            && let Some(rest) = text.strip_prefix(DEFAULT_TRUST_DOMAIN)
+            && rest.starts_with('/')
+        {
+            *text = format!("{trust_domain}{rest}").into();
+        }
+    }
+}
+
+/// As rules write it.
+impl fmt::Display for TextPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(text) => f.write_str(text),
+            Self::Prefix(text) => write!(f, "{text}*"),
+            Self::Suffix(text) => write!(f, "*{text}"),
+            Self::Present => f.write_str("*"),
+        }
+    }
+}
+
+/// As rules write it: an address where the block is just one.
+impl fmt::Display for IpBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.base.fmt(f)?;
+        if self.length < if self.base.is_ipv4() { 32 } else { 128 } { write!(f, "/{}", self.length) } else { Ok(()) }
     }
 }
 

@@ -36,6 +36,16 @@ impl Policies {
         WorkloadPolicies::new(self.strictness(namespace, labels), self.authorization(namespace, labels))
     }
 
+    /// All PeerAuthentications, in no order.
+    pub fn peer_authentications(&self) -> impl Iterator<Item = &Arc<PeerAuthentication>> {
+        self.authentication.all()
+    }
+
+    /// All AuthorizationPolicies, in no order.
+    pub fn authorization_policies(&self) -> impl Iterator<Item = &Arc<AuthorizationPolicy>> {
+        self.authorization.all()
+    }
+
     fn authorization(&self, namespace: &str, labels: &Labels) -> Vec<Arc<AuthorizationPolicy>> {
         let own = (namespace != &*self.root).then_some(namespace);
         let scopes = own.into_iter().chain([&*self.root]);

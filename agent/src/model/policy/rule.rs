@@ -1,5 +1,6 @@
 //! One rule: what it asks of a connection, and whether a connection is what it asks for.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -85,12 +86,19 @@ impl Request {
     /// A connection from `source_ip` to a workload's own address and port, with the identity that the client proved, if any.
     #[must_use]
     pub fn new(source: Option<Identity>, source_ip: IpAddr, destination: SocketAddr) -> Self {
-        let principal = |identity: &Identity| {
-            let (namespace, account) = (identity.namespace(), identity.service_account());
-            format!("{}/ns/{namespace}/sa/{account}", identity.trust_domain()).into()
-        };
-        let source = source.map(|identity| Source { principal: principal(&identity), identity });
-        Self { source, source_ip, destination }
+        Self { source: source.map(Source::new), source_ip, destination }
+    }
+
+    /// The same connection from a client with another identity, or without one.
+    #[must_use]
+    pub fn with_identity(&self, identity: Option<Identity>) -> Self {
+        Self { source: identity.map(Source::new), ..*self }
+    }
+
+    /// The client's address.
+    #[must_use]
+    pub fn source_ip(&self) -> IpAddr {
+        self.source_ip
     }
 
     /// The identity that the client proved.
@@ -103,6 +111,14 @@ impl Request {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.destination.port()
+    }
+}
+
+impl Source {
+    fn new(identity: Identity) -> Self {
+        let (namespace, account) = (identity.namespace(), identity.service_account());
+        let principal = format!("{}/ns/{namespace}/sa/{account}", identity.trust_domain()).into();
+        Self { identity, principal }
     }
 }
 
@@ -122,6 +138,12 @@ impl Attribute {
             Self::Unseen(_) => return Truth::Unknown,
         };
         if matches { Truth::Yes } else { Truth::No }
+    }
+}
+
+impl fmt::Display for ServiceAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
     }
 }
 

@@ -19,11 +19,18 @@ use crate::model::workload::ObjectName;
 
 /// The mesh with two pods, `demo/one` and `demo/two`, and a policy for `one` if there is a spec.
 fn state(spec: Option<Value>) -> Arc<MeshState> {
+    state_with(spec, None)
+}
+
+/// The same with one more pod.
+fn state_with(spec: Option<Value>, pod: Option<Value>) -> Arc<MeshState> {
+    let more = pod;
     let pod = |name: &str, ip: &str| {
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "demo", "labels": {"app": name}},
             "status": {"podIP": ip}})
     };
     let mut manifests = vec![pod("one", "10.0.0.1"), pod("two", "10.0.0.2")];
+    manifests.extend(more);
     manifests.extend(spec.map(|mut spec| {
         spec["selector"] = json!({"matchLabels": {"app": "one"}});
         json!({"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
@@ -100,4 +107,49 @@ async fn a_connection_that_has_ended_is_not_kept() {
     assert!(!table.is_empty());
     drop(admissions);
     assert!(table.is_empty());
+}
+
+fn source_pod(account: &str, enrolled: bool) -> Value {
+    let mode = if enrolled { "ambient" } else { "none" };
+    json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "source", "namespace": "demo", "labels": {"istio.io/dataplane-mode": mode}},
+        "spec": {"serviceAccountName": account},
+        "status": {"podIP": "10.0.0.9", "phase": "Running"}})
+}
+
+#[tokio::test]
+async fn a_client_that_changes_keeps_only_what_it_could_have_anew() {
+    let only = |account: &str| {
+        let principal = format!("cluster.local/ns/demo/sa/{account}");
+        Some(json!({"rules": [{"from": [{"source": {"principals": [principal]}}]}]}))
+    };
+    let identity = Identity::new(TrustDomain::default(), "demo", "web").unwrap();
+    let asked = || Request::new(Some(identity.clone()), [10, 0, 0, 9].into(), ([10, 0, 0, 1], 80).into());
+    let later = [
+        // It belongs to the mesh as it did: nothing changes.
+        (only("web"), Some(source_pod("web", true)), None),
+        (only("web"), Some(source_pod("web", false)), Some(Reason::NoAllowRule)),
+        (only("web"), Some(source_pod("other", true)), Some(Reason::NoAllowRule)),
+        (only("web"), None, Some(Reason::NoAllowRule)),
+        // Anybody may connect, whoever that is.
+        (None, Some(source_pod("other", true)), None),
+        (None, Some(source_pod("web", false)), None),
+        (None, None, None),
+    ];
+    for (number, (spec, after, expected)) in later.into_iter().enumerate() {
+        let (sender, mesh) = watch::channel(state_with(spec.clone(), Some(source_pod("web", true))));
+        let table = Admissions::new(mesh);
+        let mut follow = Box::pin(table.follow());
+        let one = ObjectName::new("demo", "one");
+        let mut known = table.admit(&one, asked()).unwrap();
+        // Nobody knows a pod of that address and identity: what proves itself by its certificate alone has nothing to change.
+        let from_afar = Request::new(Some(identity.clone()), [192, 0, 2, 1].into(), ([10, 0, 0, 1], 80).into());
+        let mut unknown = table.admit(&one, from_afar).unwrap();
+        assert!(follow.as_mut().now_or_never().is_none());
+        sender.send_replace(state_with(spec, after));
+        assert!(follow.as_mut().now_or_never().is_none());
+        assert_eq!((revoked(&mut known), revoked(&mut unknown)), (expected, None), "{number}");
+        drop((known, unknown));
+        assert!(table.is_empty(), "{number}");
+    }
 }

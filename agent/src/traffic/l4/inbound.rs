@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 use super::admission::Admission;
+use super::pod::{Accepted, PodShard};
 use super::record::Connection;
 use super::relay::{self, Traffic};
-use super::shard::{Accepted, PodShard};
 use crate::drivers::certs::tls::handshake::{self, Established, HandshakeError};
 use crate::drivers::tunnel::server::{self, Incoming, Respond};
 use crate::drivers::tunnel::{Cause, ConnectRequest, Refusal};

@@ -12,6 +12,7 @@ pub mod inbound;
 pub mod outbound;
 pub mod peers;
 pub mod plaintext;
+pub mod pod;
 pub mod record;
 pub mod relay;
 pub mod shard;

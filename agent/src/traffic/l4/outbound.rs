@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 use super::admission::Admission;
+use super::pod::{Accepted, PodShard};
 use super::record::Connection;
 use super::relay::{self, RelayError, Traffic};
-use super::shard::{Accepted, PodShard};
 use crate::drivers::tunnel::{ConnectRequest, Stream};
 use crate::mesh::upstream::attempts::{Attempts, Next, Retry};
 use crate::mesh::upstream::dial::{self, DialError};

@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
+use super::pod::{Accepted, PodShard};
 use super::record::Connection;
 use super::relay::{self, Traffic};
-use super::shard::{Accepted, PodShard};
 use crate::mesh::upstream::dial;
 use crate::model::address::canonical;
 use crate::model::policy::rule::Request;

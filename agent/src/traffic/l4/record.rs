@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::relay::{RelayError, Traffic};
@@ -10,9 +10,13 @@ use crate::model::identity::Identity;
 use crate::model::policy::evaluate::Verdict;
 use crate::model::service::Service;
 use crate::model::workload::Workload;
+use crate::runtime::rate::RateLimit;
 use crate::telemetry::labels::{ConnectionLabels, Parties, Reporter, ResponseFlags, SecurityPolicy};
 use crate::telemetry::log::ACCESS;
 use crate::telemetry::metrics::{ConnectionMetrics, PolicyMetrics};
+
+/// Lines about connections that policy keeps out, of all threads: a hundred at once, then ten per second. All are counted.
+static DENIED: RateLimit = RateLimit::new(100, Duration::from_millis(100));
 
 /// Who talks to whom, as far as it is known when the connection is relayed or fails.
 #[derive(Clone, Debug)]
@@ -81,7 +85,19 @@ impl Connection {
     pub fn failed(self, context: &Context, begun: Instant, flags: ResponseFlags, error: &dyn std::fmt::Display) {
         let record = Record::new(self, context, begun);
         record.metrics.failed.get_or_create(&record.labels.with_flags(flags)).inc();
-        record.log_failure(&Traffic::default(), error);
+        let suppressed = match flags {
+            // Whoever is kept out may try again as fast as it can.
+            ResponseFlags::Deny => match DENIED.allow(Instant::now()) {
+                Some(suppressed) => suppressed,
+                None => return,
+            },
+            ResponseFlags::None
+            | ResponseFlags::Connect
+            | ResponseFlags::TlsFailure
+            | ResponseFlags::H2HandshakeFailure
+            | ResponseFlags::IdentityError => 0,
+        };
+        record.log_failure(&Traffic::default(), error, suppressed);
     }
 
     /// Counts and logs a connection that policy did not let in.
@@ -122,7 +138,7 @@ impl Connection {
 
 /// One access-log line; the fields are ztunnel's, in its order. Missing ones are left out.
 macro_rules! access_line {
-    ($level:ident, $record:expr, $traffic:expr, $error:expr, $message:literal) => {{
+    ($level:ident, $record:expr, $traffic:expr, $error:expr, $suppressed:expr, $message:literal) => {{
         let c = &$record.connection;
         let (sent, received) = $record.bytes($traffic);
         tracing::event!(
@@ -147,6 +163,7 @@ macro_rules! access_line {
             reason = c.verdict.as_ref().map(|verdict| verdict.reason.code()),
             duration = format!("{}ms", $record.begun.elapsed().as_millis()),
             error = $error,
+            suppressed = $suppressed,
             $message
         );
     }};
@@ -173,13 +190,15 @@ impl Record {
         self.metrics.sent.get_or_create(labels).inc_by(traffic.from_server.get());
         self.metrics.received.get_or_create(labels).inc_by(traffic.from_client.get());
         match result {
-            Ok(()) => access_line!(INFO, self, traffic, None::<String>, "connection complete"),
-            Err(error) => self.log_failure(traffic, error),
+            Ok(()) => access_line!(INFO, self, traffic, None::<String>, None::<u64>, "connection complete"),
+            Err(error) => self.log_failure(traffic, error, 0),
         }
     }
 
-    fn log_failure(&self, traffic: &Traffic, error: &dyn std::fmt::Display) {
-        access_line!(ERROR, self, traffic, Some(error.to_string()), "connection failed");
+    /// `suppressed`: lines about others that were left out before this one.
+    fn log_failure(&self, traffic: &Traffic, error: &dyn std::fmt::Display, suppressed: u64) {
+        let suppressed = (suppressed > 0).then_some(suppressed);
+        access_line!(ERROR, self, traffic, Some(error.to_string()), suppressed, "connection failed");
     }
 
     /// Bytes as the log counts them: sent and received by this agent on the side that it does not speak for.

@@ -1,23 +1,21 @@
 //! One data-plane thread: accepts what the redirection hands over and runs each connection to its end.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::admission::Admissions;
 use super::context::Context;
 use super::peers::{Limits, Peers};
+use super::pod::{Accepted, ONE_SOCKET, PodShard};
 use super::{inbound, outbound, plaintext, relay};
-use crate::drivers::tunnel::StreamError;
 use crate::mesh::local::{Listeners, LocalPod};
 use crate::mesh::upstream::pool::Pool;
 use crate::model::address::canonical;
-use crate::runtime::budget::{Exhausted, Permit};
 use crate::runtime::rate::RateLimit;
 use crate::runtime::tasks::LocalTasks;
 use crate::telemetry::metrics::Refused;
@@ -31,28 +29,9 @@ pub struct Serve {
     pub listeners: Listeners,
 }
 
-/// What the connections of one pod on one thread share.
-pub struct PodShard {
-    /// What all connections share.
-    pub context: Arc<Context>,
-    /// The pod.
-    pub pod: Arc<LocalPod>,
-    /// The pod's tunnels to others.
-    pub pool: Rc<Pool>,
-    /// Who speaks to the pod's HBONE port.
-    pub peers: Peers,
-    /// The thread's tasks.
-    pub tasks: LocalTasks,
-    /// The thread's connections into pods of this node, whichever pod they come from.
-    pub admissions: Rc<Admissions>,
-}
-
 /// What a connection holds that the pod made, or that came in plain text: two sockets. Both are asked for when it is accepted, so
 /// that nothing is accepted that cannot be carried.
 const TWO_SOCKETS: usize = 2;
-
-/// What a tunnel holds; each of its streams asks for its own.
-const ONE_SOCKET: usize = 1;
 
 /// What the state of a connection may weigh, in bytes, whether it is used or idle: what is large and rarely needed gets a box.
 const LARGEST_CONNECTION: usize = 12 * 1024;
@@ -61,34 +40,6 @@ const LARGEST_CONNECTION: usize = 12 * 1024;
 const PAUSE_AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
 
 static ACCEPT_ERRORS: RateLimit = RateLimit::new(5, Duration::from_secs(10));
-static REFUSED: RateLimit = RateLimit::new(5, Duration::from_secs(10));
-
-impl PodShard {
-    /// Counts and tells that something of a peer was refused to stay within a limit.
-    pub fn refused(&self, peer: SocketAddr, what: Refused, why: &dyn std::fmt::Display) {
-        self.context.metrics.refused.count(what);
-        if let Some(suppressed) = REFUSED.allow(Instant::now()) {
-            tracing::warn!(pod = %self.pod.name, %peer, suppressed, limit = ?what, reason = %why, "refused to stay within a limit");
-        }
-    }
-
-    /// A descriptor for a connection to the application, or the refusal of `peer`.
-    ///
-    /// # Errors
-    /// [`Exhausted`], counted and told.
-    pub fn descriptor(&self, peer: SocketAddr) -> Result<Permit, Exhausted> {
-        let permit = self.pod.shares.descriptors.take(ONE_SOCKET);
-        permit.inspect_err(|exhausted| self.refused(peer, Refused::Descriptors, exhausted))
-    }
-
-    /// Counts a connection that was broken off because its application does not read and there was no memory for it.
-    pub fn note_end(&self, peer: SocketAddr, error: Option<&relay::RelayError>) {
-        if let Some(relay::RelayError::Stream(error @ StreamError::Memory(_))) = error {
-            self.refused(peer, Refused::Memory, error);
-        }
-    }
-}
-
 /// Runs one thread's share of the data plane until the commands end and the last connection has.
 pub async fn run(context: Arc<Context>, commands: mpsc::UnboundedReceiver<Serve>) {
     let admissions = Admissions::new(context.mesh.clone());
@@ -124,19 +75,6 @@ fn serve(shard: &Rc<PodShard>, listeners: Listeners) -> io::Result<()> {
     shard.tasks.spawn(accept_loop(Rc::clone(shard), plaintext, TWO_SOCKETS, plaintext::handle));
     shard.tasks.spawn(accept_loop(Rc::clone(shard), hbone, ONE_SOCKET, inbound::handle));
     Ok(())
-}
-
-/// An accepted connection.
-#[derive(Debug)]
-pub struct Accepted {
-    /// The socket.
-    pub socket: TcpStream,
-    /// Who connected, in canonical form.
-    pub peer: SocketAddr,
-    /// When.
-    pub at: Instant,
-    /// What it may hold.
-    pub permit: Permit,
 }
 
 async fn accept_loop<F>(

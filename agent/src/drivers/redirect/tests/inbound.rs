@@ -8,7 +8,7 @@ use std::thread;
 use aya::maps::{HashMap, Map, MapData};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::Socket;
-use sotto_ebpf::abi::Flow;
+use sotto_ebpf::abi::{Flow, LAYOUT};
 
 use super::super::{HBONE_PORT, OUTBOUND_PORT, PLAINTEXT_PORT, Role};
 use super::lab::{Lab, OUTSIDE_V4, OUTSIDE_V6, POD_V4, POD_V6, accept, eventually};
@@ -171,7 +171,7 @@ fn from_client(lab: &Lab, client: IpAddr) -> Socket {
 }
 
 fn admitted(lab: &Lab) -> usize {
-    let pin = MapData::from_pin(lab.config.pin_dir.join("v1/ADMITTED_FLOWS")).unwrap();
+    let pin = MapData::from_pin(lab.config.pin_dir.join(format!("v{LAYOUT}/ADMITTED_FLOWS"))).unwrap();
     let map: HashMap<_, Flow, u32> = Map::from_map_data(pin).unwrap().try_into().unwrap();
     map.keys().map(Result::unwrap).count()
 }

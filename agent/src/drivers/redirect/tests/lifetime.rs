@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use aya::programs::links::{FdLink, PinnedLink};
+use sotto_ebpf::abi::LAYOUT;
 
 use super::super::{PodAddresses, Redirect, Role, pods};
 use super::lab::{Lab, NOWHERE, OUTSIDE_V4, POD_V4, POD_V6, accept, address, addresses, eventually, waiting};
@@ -105,7 +106,7 @@ fn an_agent_with_another_layout_is_replaced_when_the_pods_have_moved() {
     let Some(lab) = Lab::new() else { return };
     drop(lab.load_and_enrol());
     let old = lab.config.pin_dir.join("v0");
-    fs::rename(lab.config.pin_dir.join("v1"), &old).unwrap();
+    fs::rename(lab.config.pin_dir.join(format!("v{LAYOUT}")), &old).unwrap();
 
     let mut redirect = lab.load();
     assert_eq!(redirect.predecessors().unwrap(), std::slice::from_ref(&old));
@@ -243,10 +244,10 @@ fn programs_are_small() {
 /// Ids of each pinned link and of its program.
 fn links(pin_dir: &Path) -> BTreeMap<String, (u32, u32)> {
     let mut found = BTreeMap::new();
-    for directory in fs::read_dir(pin_dir.join("v1/pods")).unwrap().map(|entry| entry.unwrap().path()) {
+    for directory in fs::read_dir(pin_dir.join(format!("v{LAYOUT}/pods"))).unwrap().map(|entry| entry.unwrap().path()) {
         collect(&directory, &mut found);
     }
-    collect(&pin_dir.join("v1/links"), &mut found);
+    collect(&pin_dir.join(format!("v{LAYOUT}/links")), &mut found);
     found
 }
 

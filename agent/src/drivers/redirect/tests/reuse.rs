@@ -5,6 +5,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
+use sotto_ebpf::abi::LAYOUT;
+
 use super::super::Role;
 use super::lab::{Lab, NOWHERE, OUTSIDE_V4, POD_V4, accept, address, addresses, waiting};
 
@@ -55,7 +57,7 @@ fn a_second_copy_of_the_programs_changes_nothing() {
     let Some(lab) = Lab::new() else { return };
     drop(lab.load_and_enrol());
     // With its predecessor's links out of sight, an agent makes new ones on the same maps, and both are attached.
-    let root = lab.config.pin_dir.join("v1");
+    let root = lab.config.pin_dir.join(format!("v{LAYOUT}"));
     for directory in ["links", "pods"] {
         fs::rename(root.join(directory), root.join(format!("hidden-{directory}"))).unwrap();
     }

@@ -1,15 +1,13 @@
 //! Keeps the state up to date while the agent runs.
 
 use std::future::Future;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use notify::event::{AccessKind, AccessMode, EventKind};
-use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{Notify, watch};
 
 use crate::mesh::source::state::MeshState;
+use crate::runtime::hints::{DirectoryWatch, watch_directory};
 
 use super::list::Place;
 use super::manifests::{Manifests, Step};
@@ -26,7 +24,7 @@ const BREATH: Duration = Duration::from_millis(10);
 /// Start with the state that [`Manifests::load`] gave: `watch::channel(manifests.state())`.
 pub async fn run(mut manifests: Manifests, sender: watch::Sender<Arc<MeshState>>, shutdown: impl Future<Output = ()>) {
     let hint = Arc::new(Notify::new());
-    let mut watched: Option<(Place, Option<RecommendedWatcher>)> = None;
+    let mut watched: Option<(Place, Option<DirectoryWatch>)> = None;
     tokio::pin!(shutdown);
     loop {
         let Some((stepped, step)) = step_aside(manifests).await else {
@@ -39,7 +37,7 @@ pub async fn run(mut manifests: Manifests, sender: watch::Sender<Arc<MeshState>>
         let place = watched.as_ref().map(|(place, _)| *place);
         if step.place != place {
             // Another directory has taken its place, or none: the watch went with the old one.
-            watched = step.place.map(|place| (place, watcher(manifests.directory(), &hint)));
+            watched = step.place.map(|place| (place, watch_directory(manifests.directory(), &hint)));
             // What changed between the look and the watch.
             hint.notify_one();
         }
@@ -65,29 +63,4 @@ async fn step_aside(mut manifests: Manifests) -> Option<(Manifests, Step)> {
             Err(_cancelled) => None,
         },
     }
-}
-
-fn watcher(directory: &Path, hint: &Arc<Notify>) -> Option<RecommendedWatcher> {
-    let hint = Arc::clone(hint);
-    let on_event = move |event: notify::Result<Event>| {
-        // An error (say, an overflow) is a reason to look, too.
-        if event.is_ok_and(|event| is_own_reading(event.kind)) {
-            return;
-        }
-        hint.notify_one();
-    };
-    let watcher = notify::recommended_watcher(on_event).and_then(|mut watcher| {
-        watcher.watch(directory, RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
-    watcher
-        .inspect_err(
-            |error| tracing::warn!(%error, rescan = ?RESCAN, "no file events: changes are found by rescans only"),
-        )
-        .ok()
-}
-
-/// Opening and reading, which this source does itself: hints from it would never end.
-fn is_own_reading(kind: EventKind) -> bool {
-    matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }

@@ -1,6 +1,11 @@
 //! Texts and address blocks, one by one.
 
+use crate::model::identity::TrustDomain;
+use crate::model::policy::authorization::{Action, AuthorizationPolicy};
 use crate::model::policy::pattern::{IpBlock, PatternError, TextPattern};
+use crate::model::policy::rule::{Attribute, Matcher, Rule};
+use crate::model::policy::selector::Selector;
+use crate::model::workload::ObjectName;
 
 #[track_caller]
 fn text(pattern: &str, value: &str, matches: bool) {
@@ -75,5 +80,34 @@ fn impossible_blocks_are_refused() {
         ("fe80::1%eth0", PatternError::Address),
     ] {
         assert_eq!(bad.parse::<IpBlock>(), Err(why), "{bad}");
+    }
+}
+
+#[test]
+fn cluster_local_is_a_pointer_to_the_mesh_and_other_names_are_themselves() {
+    let mesh = TrustDomain::new("prod.example").unwrap();
+    for (written, meant) in [
+        ("cluster.local/ns/a/sa/b", "prod.example/ns/a/sa/b"),
+        ("cluster.local/ns/a/*", "prod.example/ns/a/*"),
+        ("cluster.local/*", "prod.example/*"),
+        ("cluster.local*", "cluster.local*"),
+        ("cluster.localhost/ns/a/sa/b", "cluster.localhost/ns/a/sa/b"),
+        ("other/ns/cluster.local/sa/b", "other/ns/cluster.local/sa/b"),
+        ("*/ns/a/sa/b", "*/ns/a/sa/b"),
+        ("*", "*"),
+    ] {
+        let principal = || Attribute::Principal(vec![written.parse().unwrap()]);
+        let from = vec![vec![Matcher::is(principal())]];
+        let rule = Rule { from, when: vec![Matcher::is_not(principal())], ..Rule::default() };
+        let name = ObjectName::new("demo", "p");
+        let policy = AuthorizationPolicy {
+            rules: vec![rule],
+            ..AuthorizationPolicy::closed(name, Selector::default(), Action::Allow)
+        };
+        let rule = policy.in_trust_domain(&mesh).rules.remove(0);
+        for matcher in rule.from.iter().flatten().chain(&rule.when) {
+            let Attribute::Principal(patterns) = &matcher.attribute else { panic!() };
+            assert_eq!(patterns[0].to_string(), meant);
+        }
     }
 }

@@ -28,7 +28,8 @@ pub(in crate::mesh::source::convert) fn policies(
     }
     let mut authorization = Vec::new();
     for object in &objects.authorization_policies {
-        authorization.extend(take(authorization::read(object), Kind::AuthorizationPolicy, &object.metadata, problems));
+        let policy = take(authorization::read(object), Kind::AuthorizationPolicy, &object.metadata, problems);
+        authorization.extend(policy.map(|policy| policy.in_trust_domain(&rules.trust_domain)));
     }
     problems.extend(without_effect(&peers, &rules.root_namespace));
     Policies::new(Arc::clone(&rules.root_namespace), peers, authorization)

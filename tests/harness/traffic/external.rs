@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::Site;
 use crate::mesh::{Joined, Shared, lock};
 use crate::node::{plug_in, routes_to_pods_of};
-use crate::traffic::Site;
 
 /// Numbers of nodes are below this one.
 const FIRST: u8 = 100;

@@ -1,0 +1,8 @@
+//! Who may talk to whom, on real connections.
+
+mod attempts;
+mod explain;
+mod live;
+mod modes;
+mod probes;
+mod rows;

@@ -1,0 +1,4 @@
+//! Container images, written without a container engine.
+
+pub(crate) mod archive;
+pub(crate) mod sotto;
