@@ -24,7 +24,6 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one exists, and only until its role starts")]
 pub enum Command {
     /// Run the node agent without Kubernetes, on a directory of Kubernetes manifests
     Standalone(StandaloneArgs),
