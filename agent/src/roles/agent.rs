@@ -1,12 +1,13 @@
 //! What every node role has in common: the mesh state, the redirection, the certificates, the data-plane threads and the admin
 //! pages, put together, and taken apart in the right order.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture, join_all};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::pages::{self, Addresses, Shown};
@@ -20,7 +21,7 @@ use crate::drivers::certs::authority::Authority;
 use crate::drivers::certs::store::{CertificateStore, StoreConfig};
 use crate::drivers::redirect::{self, Redirect};
 use crate::drivers::tunnel::Config as TunnelConfig;
-use crate::mesh::local::LocalPods;
+use crate::mesh::local::{Listeners, LocalPod, LocalPods};
 use crate::mesh::source::state::MeshState;
 use crate::mesh::upstream::attempts::Patience;
 use crate::mesh::upstream::pool;
@@ -28,7 +29,7 @@ use crate::model::identity::TrustDomain;
 use crate::runtime::budget::Budget;
 use crate::runtime::drain::Drain;
 use crate::runtime::ready::Readiness;
-use crate::runtime::shards;
+use crate::runtime::shards::{self, Commands};
 use crate::sys::limits;
 use crate::sys::netns::NetnsCookie;
 use crate::telemetry::metrics::Metrics;
@@ -210,10 +211,7 @@ impl Agent {
         let (commands, threads) =
             shards::start(config.threads, move |commands| shard::run(Arc::clone(&context), commands))?;
         let outputs = Outputs {
-            serve: Box::new(move |pod, listeners| {
-                let serve = |listeners| Serve { pod: Arc::clone(pod), listeners };
-                commands.send_each(listeners.into_iter().map(serve));
-            }),
+            serve: Box::new(move |pod, listeners| serve(&commands, pod, listeners).boxed()),
             local,
             status,
             metrics: Arc::clone(&metrics),
@@ -316,5 +314,25 @@ async fn end(drain: &Drain, deadline: Duration, signals: &mut EndingSignals, thr
     }
     if !all_ended && tokio::time::timeout(THREADS_END, joined).await.is_err() {
         tracing::error!("a data-plane thread did not end");
+    }
+}
+
+/// Has every thread serve the pod, each with a set of its listeners. Completes when all do.
+fn serve(
+    commands: &Commands<Serve>,
+    pod: &Arc<LocalPod>,
+    listeners: Vec<Listeners>,
+) -> impl Future<Output = io::Result<()>> + use<> {
+    let order = |listeners| {
+        let (begun, answer) = oneshot::channel();
+        (Serve { pod: Arc::clone(pod), listeners, begun }, answer)
+    };
+    let (orders, answers): (Vec<_>, Vec<_>) = listeners.into_iter().map(order).unzip();
+    commands.send_each(orders);
+    async {
+        for answer in answers {
+            answer.await.map_err(|_| io::Error::other("a data-plane thread has ended"))??;
+        }
+        Ok(())
     }
 }
