@@ -39,7 +39,8 @@ impl Followed {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let cluster = Cluster::connect(Some(&path)).await.unwrap();
-                let config = Config { node: "node-a".into(), rules: Rules::default() };
+                let arrivals = watch::channel(Arc::default()).1;
+                let config = Config { node: "node-a".into(), rules: Rules::default(), arrivals };
                 let source = KubeSource::new(cluster, config, &ready);
                 begun.send(()).unwrap();
                 source.run(sender, token.cancelled()).await;
