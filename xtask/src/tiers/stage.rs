@@ -1,4 +1,5 @@
-//! What a tier finds when its tests start: for two of them a part of Kubernetes, which goes when they have ended.
+//! What a tier finds when its tests start: a program that renders the chart, or a part of Kubernetes, which goes when
+//! they have ended.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,7 +11,7 @@ use super::tier::Tier;
 use crate::cache::Cache;
 use crate::cluster::command::{NODES, default_state};
 use crate::cluster::lifecycle;
-use crate::cluster::programs::{Extent, Programs};
+use crate::cluster::programs::{Extent, Programs, renderer};
 use crate::cluster::state::State;
 use crate::image::sotto::{TAG, archive, write};
 use crate::workspace::Workspace;
@@ -34,6 +35,10 @@ impl Stage {
     pub(super) fn prepare(tier: Tier, workspace: &Workspace, sotto: &Path) -> Result<Self> {
         match tier {
             Tier::Unit | Tier::Golden | Tier::Loopback | Tier::Netns => Ok(Self::default()),
+            Tier::Deploy => {
+                let program = renderer(&workspace.root.join("tests/deploy/render.go"))?;
+                Ok(Self { environment: vec![("SOTTO_CHART_RENDERER", program.into())], cluster: None })
+            }
             Tier::Api => {
                 let programs = Programs::ensure(Extent::Api)?;
                 Ok(Self { environment: vec![("SOTTO_KUBE_BIN", programs.bin().into())], cluster: None })

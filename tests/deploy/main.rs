@@ -1,0 +1,7 @@
+//! What gets installed: the Helm chart makes what its values ask for, and by default the same as kustomize.
+//!
+//! `SOTTO_CHART_RENDERER` names the program that renders the chart (`render.go`); without it every test says that it was
+//! skipped. `kubectl` is needed where the chart is held against kustomize.
+
+mod chart;
+mod render;
