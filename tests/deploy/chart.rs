@@ -130,6 +130,15 @@ fn values_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn the_chart_has_the_version_of_the_tree() {
+    let text = fs::read_to_string(deploy("helm/sotto/Chart.yaml")).unwrap();
+    for key in ["version", "appVersion"] {
+        let line = format!("{key}: {}", env!("CARGO_PKG_VERSION"));
+        assert!(text.lines().any(|found| found == line), "{line} is not in Chart.yaml");
+    }
+}
+
+#[test]
 fn chart_and_kustomize_define_the_same_kinds() {
     let names = |folder: &str| {
         let entries = fs::read_dir(deploy(folder)).unwrap();
@@ -167,7 +176,9 @@ fn keeps_unknown(schema: &Value, path: &str) {
         fields.iter().for_each(|(key, field)| keeps_unknown(field, &format!("{path}.{key}")));
     }
     for inner in ["items", "additionalProperties"] {
-        keeps_unknown(&schema[inner], &format!("{path}.{inner}"));
+        if let Some(schema) = schema.get(inner) {
+            keeps_unknown(schema, &format!("{path}.{inner}"));
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::tier::Tier;
 use crate::cache::Cache;
@@ -32,7 +32,7 @@ struct OwnCluster {
 
 impl Stage {
     /// Prepares what the tests of `tier` need.
-    pub(super) fn prepare(tier: Tier, workspace: &Workspace, sotto: &Path) -> Result<Self> {
+    pub(super) fn prepare(tier: Tier, workspace: &Workspace, sotto: Option<&Path>) -> Result<Self> {
         match tier {
             Tier::Unit | Tier::Golden | Tier::Loopback | Tier::Netns => Ok(Self::default()),
             Tier::Deploy => {
@@ -43,7 +43,7 @@ impl Stage {
                 let programs = Programs::ensure(Extent::Api)?;
                 Ok(Self { environment: vec![("SOTTO_KUBE_BIN", programs.bin().into())], cluster: None })
             }
-            Tier::Cluster => Self::cluster(workspace, sotto),
+            Tier::Cluster => Self::cluster(workspace, sotto.context("the cluster tier was given no agent")?),
         }
     }
 

@@ -43,6 +43,11 @@ impl Tier {
         }
     }
 
+    /// Whether its tests use the agent, so that the agent is built first.
+    pub(super) fn needs_agent(self) -> bool {
+        self != Self::Deploy
+    }
+
     /// Why this machine cannot run it; empty when it can.
     pub(super) fn obstacles(self) -> Vec<String> {
         match self {
