@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::control::kubelet::find::KubeletCgroup;
+use crate::drivers::cluster::daemon_set::DaemonSetRef;
 use crate::model::cni::chain::PLUGIN;
 use crate::model::identity::TrustDomain;
 use crate::settings::ca::CaArgs;
@@ -108,6 +109,31 @@ pub struct NodeArgs {
     /// What becomes of the pods' capture when the agent ends on SIGTERM
     #[arg(long, value_enum, default_value_t = ExitPolicy::Keep)]
     pub on_exit: ExitPolicy,
+
+    /// The agent's own DaemonSet: if it is being deleted when the agent ends, --on-exit=remove goes without saying
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = DaemonSetRef::parse)]
+    pub daemon_set: Option<DaemonSetRef>,
+
+    /// The node's directory of CNI configurations (/etc/cni/net.d): the CNI plugin joins the chain there, and no new pod starts
+    /// before the agent has it
+    #[arg(long, value_name = "DIR", requires = "cni_bin_dir")]
+    pub cni_conf_dir: Option<PathBuf>,
+
+    /// The node's directory of CNI plugins (/opt/cni/bin)
+    #[arg(long, value_name = "DIR", requires = "cni_conf_dir")]
+    pub cni_bin_dir: Option<PathBuf>,
+
+    /// Where the CNI plugin finds the agent; the same path for the agent and on the node
+    #[arg(long, value_name = "PATH", default_value = crate::model::cni::config::DEFAULT_SOCKET)]
+    pub cni_socket: PathBuf,
+
+    /// Namespaces whose pods start whether there is an agent or not, besides the DaemonSet's own; none of them is ever in the mesh
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "kube-system,kube-public,kube-node-lease")]
+    pub cni_exclude_namespaces: Vec<String>,
+
+    /// The cgroup2 directory to attach to, instead of the root of the hierarchy: for nodes that are containers themselves
+    #[arg(long, value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
 
     /// What every node agent has
     #[command(flatten)]

@@ -1,6 +1,7 @@
 //! The nouns of the mesh and the pure rules about them: no IO, no clock, no runtime.
 
 pub mod address;
+pub mod arrival;
 pub mod authority;
 pub mod baggage;
 pub mod cni;

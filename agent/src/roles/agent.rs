@@ -1,12 +1,14 @@
 //! What every node role has in common: the mesh state, the redirection, the certificates, the data-plane threads and the admin
 //! pages, put together, and taken apart in the right order.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures_util::future::{BoxFuture, FutureExt, OptionFuture, join_all};
-use tokio::sync::watch;
+use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture, OptionFuture, join_all};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::pages::{self, Addresses, Shown};
@@ -20,7 +22,7 @@ use crate::drivers::certs::authority::Authority;
 use crate::drivers::certs::store::{CertificateStore, StoreConfig};
 use crate::drivers::redirect::{self, Redirect};
 use crate::drivers::tunnel::Config as TunnelConfig;
-use crate::mesh::local::LocalPods;
+use crate::mesh::local::{Listeners, LocalPod, LocalPods};
 use crate::mesh::source::state::MeshState;
 use crate::mesh::upstream::attempts::Patience;
 use crate::mesh::upstream::pool;
@@ -28,7 +30,7 @@ use crate::model::identity::TrustDomain;
 use crate::runtime::budget::Budget;
 use crate::runtime::drain::Drain;
 use crate::runtime::ready::Readiness;
-use crate::runtime::shards;
+use crate::runtime::shards::{self, Commands};
 use crate::sys::limits;
 use crate::sys::netns::NetnsCookie;
 use crate::telemetry::metrics::Metrics;
@@ -50,12 +52,12 @@ pub struct Config {
     pub threads: usize,
     /// How long open connections may go on after the first signal.
     pub drain: Duration,
-    /// What becomes of the pods' capture when the agent ends.
-    pub on_exit: OnExit,
     /// HTTP/2 settings of tunnels.
     pub tunnel: TunnelConfig,
     /// Time limits of reaching an endpoint.
     pub patience: Patience,
+    /// The cgroup2 directory to attach to; none for the root of the hierarchy.
+    pub cgroup: Option<PathBuf>,
     /// Where the kubelet is, whose probes reach pods whatever policy says.
     pub kubelet: KubeletCgroup,
 }
@@ -81,12 +83,17 @@ pub struct Told {
     pub mesh: watch::Receiver<Arc<MeshState>>,
     /// The pods of this node.
     pub enrolment: watch::Receiver<Arc<EnrolmentStatus>>,
+    /// What becomes of the pods' capture, once the agent ends.
+    pub on_exit: watch::Receiver<OnExit>,
     /// Ends it.
     pub stop: CancellationToken,
 }
 
+/// Decides, when the agent ends, what becomes of the pods' capture.
+pub type DecideExit = Box<dyn FnOnce() -> BoxFuture<'static, OnExit>>;
+
 /// Tells the outside world what became of the pods.
-pub type Announce = Box<dyn FnOnce(Told) -> BoxFuture<'static, ()>>;
+pub type Announce = Box<dyn FnOnce(Told) -> LocalBoxFuture<'static, ()>>;
 
 /// What differs between node roles.
 pub struct Parts {
@@ -100,6 +107,8 @@ pub struct Parts {
     pub locate: Box<dyn Locate>,
     /// Who is told what became of the pods, if anybody.
     pub announce: Option<Announce>,
+    /// What becomes of the capture in the end.
+    pub decide_exit: DecideExit,
 }
 
 /// Time that a peer has for its TLS and HTTP/2 handshakes.
@@ -163,6 +172,7 @@ struct Agent {
     config: Config,
     follow: Follow,
     announce: Option<Announce>,
+    decide_exit: DecideExit,
     mesh: (watch::Sender<Arc<MeshState>>, watch::Receiver<Arc<MeshState>>),
     renewal: BoxFuture<'static, ()>,
     kubelet: BoxFuture<'static, ()>,
@@ -176,7 +186,8 @@ impl Agent {
     fn start(config: Config, parts: Parts, budgets: Budgets) -> anyhow::Result<Self> {
         let readiness = Readiness::new();
         let metrics = Arc::new(Metrics::new());
-        let redirect = Redirect::load(&redirect::Config::for_node(&config.node))?;
+        let attach = redirect::Config { cgroup: config.cgroup.clone(), ..redirect::Config::for_node(&config.node) };
+        let redirect = Redirect::load(&attach)?;
         let (state, follow) = (parts.source)(&readiness)?;
         let mesh = watch::channel(state);
         let store = StoreConfig { lifetime: parts.cert_lifetime, ..StoreConfig::default() };
@@ -210,10 +221,7 @@ impl Agent {
         let (commands, threads) =
             shards::start(config.threads, move |commands| shard::run(Arc::clone(&context), commands))?;
         let outputs = Outputs {
-            serve: Box::new(move |pod, listeners| {
-                let serve = |listeners| Serve { pod: Arc::clone(pod), listeners };
-                commands.send_each(listeners.into_iter().map(serve));
-            }),
+            serve: Box::new(move |pod, listeners| serve(&commands, pod, listeners).boxed()),
             local,
             status,
             metrics: Arc::clone(&metrics),
@@ -244,6 +252,7 @@ impl Agent {
             config,
             follow,
             announce: parts.announce,
+            decide_exit: parts.decide_exit,
             mesh,
             renewal: renewal.boxed(),
             kubelet: kubelet.boxed(),
@@ -255,14 +264,17 @@ impl Agent {
     }
 
     async fn run(self) -> anyhow::Result<()> {
-        let Self { config, follow, announce, mesh, renewal, kubelet, mut reconciler, threads, shown, drain } = self;
+        let Self { config, follow, announce, decide_exit, mesh, renewal, kubelet, .. } = self;
+        let (mut reconciler, threads, shown, drain) = (self.reconciler, self.threads, self.shown, self.drain);
         let (sender, mesh) = mesh;
+        let (exit, on_exit) = watch::channel(OnExit::Keep);
         let readiness = shown.readiness.clone();
         let (tell, enrolment) = (mesh.clone(), shown.enrolment.clone());
         let servers = pages::bind(&config.pages, shown).await?;
         let mut signals = EndingSignals::listen().context("listening for signals")?;
         let stopped = CancellationToken::new();
-        let announcing = announce.map(|announce| announce(Told { mesh: tell, enrolment, stop: stopped.clone() }));
+        let announcing =
+            announce.map(|announce| announce(Told { mesh: tell, enrolment, on_exit, stop: stopped.clone() }));
         let background = async {
             tokio::join!(
                 follow(sender, stopped.clone()),
@@ -276,17 +288,19 @@ impl Agent {
             reconciler.run(mesh, signals.next()).await;
             let _draining = readiness.wait_for("drain");
             tracing::info!(deadline = ?config.drain, "agent ends: no new connections, open ones may finish");
-            match config.on_exit {
+            let on_exit = decide_exit().await;
+            exit.send_replace(on_exit);
+            match on_exit {
                 OnExit::Keep => reconciler.hold().await,
                 OnExit::Remove => reconciler.withdraw().await,
             }
             reconciler.stop_serving();
             end(&drain, config.drain, &mut signals, threads).await;
-            match config.on_exit {
+            match on_exit {
                 OnExit::Keep => reconciler.abandon(),
                 OnExit::Remove => reconciler.finish().await.context("cleaning up behind the agent")?,
             }
-            tracing::info!(on_exit = ?config.on_exit, "agent ended");
+            tracing::info!(?on_exit, "agent ended");
             Ok(())
         };
         let work = async {
@@ -316,5 +330,25 @@ async fn end(drain: &Drain, deadline: Duration, signals: &mut EndingSignals, thr
     }
     if !all_ended && tokio::time::timeout(THREADS_END, joined).await.is_err() {
         tracing::error!("a data-plane thread did not end");
+    }
+}
+
+/// Has every thread serve the pod, each with a set of its listeners. Completes when all do.
+fn serve(
+    commands: &Commands<Serve>,
+    pod: &Arc<LocalPod>,
+    listeners: Vec<Listeners>,
+) -> impl Future<Output = io::Result<()>> + use<> {
+    let order = |listeners| {
+        let (begun, answer) = oneshot::channel();
+        (Serve { pod: Arc::clone(pod), listeners, begun }, answer)
+    };
+    let (orders, answers): (Vec<_>, Vec<_>) = listeners.into_iter().map(order).unzip();
+    commands.send_each(orders);
+    async {
+        for answer in answers {
+            answer.await.map_err(|_| io::Error::other("a data-plane thread has ended"))??;
+        }
+        Ok(())
     }
 }

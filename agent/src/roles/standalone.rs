@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::FutureExt;
 
-use super::agent::{self, Follow, Parts};
+use super::agent::{self, Follow, OnExit, Parts};
 use super::authority::{self, AuthorityChoice};
 use crate::control::enroll::locate::annotation::ByAnnotation;
 use crate::mesh::source::directory::manifests::{self, Manifests};
@@ -42,6 +42,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         source: Box::new(move |_| open(source)),
         locate: Box::new(ByAnnotation),
         announce: None,
+        decide_exit: Box::new(|| std::future::ready(OnExit::Remove).boxed()),
     };
     agent::run(agent, std::future::ready(Ok(parts)))
 }

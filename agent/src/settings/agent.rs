@@ -7,14 +7,14 @@ use anyhow::{Context, ensure};
 use crate::cli::AgentArgs;
 use crate::drivers::tunnel::Config as TunnelConfig;
 use crate::mesh::upstream::attempts::Patience;
-use crate::roles::agent::{Config, OnExit};
+use crate::roles::agent::Config;
 use crate::roles::pages::Addresses;
 
 /// Checks the flags and turns them into what the agent needs.
 ///
 /// # Errors
 /// When a flag's value makes no sense, naming the flag.
-pub(super) fn config(node: String, args: AgentArgs, pages: Addresses, on_exit: OnExit) -> anyhow::Result<Config> {
+pub(super) fn config(node: String, args: AgentArgs, pages: Addresses) -> anyhow::Result<Config> {
     ensure!(is_node_name(&node), "--node {node:?}: a node's name has 1 to 253 characters of a-z, 0-9, '-' and '.'");
     ensure!(!args.cert_lifetime.is_zero(), "--cert-lifetime must be longer than nothing");
     let cores = available_parallelism().context("counting the cores")?.get();
@@ -26,9 +26,9 @@ pub(super) fn config(node: String, args: AgentArgs, pages: Addresses, on_exit: O
         pages,
         threads,
         drain: args.drain,
-        on_exit,
         tunnel: TunnelConfig::default(),
         patience: Patience::default(),
+        cgroup: None,
         kubelet: args.kubelet_cgroup.unwrap_or_default(),
     })
 }

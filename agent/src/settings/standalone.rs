@@ -3,7 +3,6 @@
 use anyhow::ensure;
 
 use crate::cli::StandaloneArgs;
-use crate::roles::agent::OnExit;
 use crate::roles::pages::Addresses;
 use crate::roles::standalone::Config;
 
@@ -19,11 +18,6 @@ pub fn config(args: StandaloneArgs) -> anyhow::Result<Config> {
         root_namespace: agent.root_namespace.as_str().into(),
         authority: super::ca::config(ca)?,
         cert_lifetime: agent.cert_lifetime,
-        agent: super::agent::config(
-            node,
-            agent,
-            Addresses { admin: admin_addr, metrics: None, ready: None },
-            OnExit::Remove,
-        )?,
+        agent: super::agent::config(node, agent, Addresses { admin: admin_addr, metrics: None, ready: None })?,
     })
 }

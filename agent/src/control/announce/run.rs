@@ -62,8 +62,8 @@ impl Announcer {
         }
     }
 
-    /// Tells until `stop`, and then, with `leaving`, that no pod is carried any more.
-    pub async fn run(mut self, stop: impl Future<Output = ()>, leaving: bool) {
+    /// Tells until `stop`, and then, if the agent is `leaving` for good, that no pod is carried any more.
+    pub async fn run(mut self, stop: impl Future<Output = ()>, leaving: impl FnOnce() -> bool) {
         let mut stop = std::pin::pin!(stop);
         loop {
             tokio::select! {
@@ -71,7 +71,7 @@ impl Announcer {
                 () = self.round() => {}
             }
         }
-        if leaving && timeout(LAST_WORDS, self.take_leave()).await.is_err() {
+        if leaving() && timeout(LAST_WORDS, self.take_leave()).await.is_err() {
             tracing::warn!("annotations of pods that are no longer carried could not all be removed in time");
         }
     }

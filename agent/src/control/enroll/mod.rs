@@ -15,6 +15,7 @@ pub mod join;
 pub mod listeners;
 pub mod locate;
 pub mod plan;
+pub mod reception;
 pub mod reconcile;
 pub mod status;
 

@@ -1,10 +1,12 @@
 //! The one writer of who is carried on this node.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
 use super::held::Held;
@@ -41,8 +43,8 @@ pub struct Config {
     pub memory: Arc<Budget>,
 }
 
-/// Takes a pod and a set of its listeners for each data-plane thread.
-pub type Serve = Box<dyn FnMut(&Arc<LocalPod>, Vec<Listeners>) + Send>;
+/// Takes a pod and a set of its listeners for each data-plane thread. Completes when all threads serve it.
+pub type Serve = Box<dyn FnMut(&Arc<LocalPod>, Vec<Listeners>) -> BoxFuture<'static, io::Result<()>> + Send>;
 
 /// What the reconciler reports to.
 pub struct Outputs {
@@ -178,7 +180,7 @@ impl Reconciler {
 
     /// Tells the data-plane threads that no pod will follow.
     pub fn stop_serving(&mut self) {
-        self.outputs.serve = Box::new(|_, _| {});
+        self.outputs.serve = Box::new(|_, _| Box::pin(async { Ok(()) }));
     }
 
     /// Takes everything out of the kernel again, once the data plane has ended.
@@ -264,7 +266,10 @@ impl Reconciler {
             shares,
         };
         let pod = Arc::new(LocalPod::new(parts, self.drain.child(), self.retired.0.clone()));
-        (self.outputs.serve)(&pod, listeners);
+        if let Err(error) = (self.outputs.serve)(&pod, listeners).await {
+            pod.drain.end();
+            return Err(JoinError::Prepare(error));
+        }
         self.outputs.local.send_modify(|local| {
             let local = Arc::make_mut(local);
             local.extend(wanted.ips.iter().map(|&ip| (ip, Arc::clone(&pod))));

@@ -14,8 +14,8 @@ const RESCAN: Duration = Duration::from_secs(2);
 /// The least time between two looks: another plugin may insist on its own list.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// Looks and mends until `shutdown`. `found` hears of every look that ended otherwise than the one before.
-pub async fn keep(node: Node, mut found: impl FnMut(&Chain), shutdown: impl Future<Output = ()>) {
+/// Looks and mends until `shutdown`.
+pub async fn keep(node: Node, shutdown: impl Future<Output = ()>) {
     let node = Arc::new(node);
     let hint = Arc::new(Notify::new());
     let mut watcher = None;
@@ -30,7 +30,7 @@ pub async fn keep(node: Node, mut found: impl FnMut(&Chain), shutdown: impl Futu
         };
         // The runtime is going down.
         let Ok(looked) = looked else { return };
-        tell(&looked, &mut last, &mut found);
+        tell(&looked, &mut last);
         tokio::select! {
             () = &mut shutdown => return,
             () = tokio::time::sleep(RESCAN) => {}
@@ -39,7 +39,7 @@ pub async fn keep(node: Node, mut found: impl FnMut(&Chain), shutdown: impl Futu
     }
 }
 
-fn tell(looked: &Result<Chain, ProvisionError>, last: &mut Option<String>, found: &mut impl FnMut(&Chain)) {
+fn tell(looked: &Result<Chain, ProvisionError>, last: &mut Option<String>) {
     let summary = match looked {
         Ok(chain) => format!("{chain:?}"),
         Err(error) => error.to_string(),
@@ -55,6 +55,5 @@ fn tell(looked: &Result<Chain, ProvisionError>, last: &mut Option<String>, found
             tracing::error!(%error, "the CNI plugin is not in the chain: new pods join the mesh only after they have started");
         }
     }
-    looked.iter().for_each(found);
     *last = Some(summary);
 }

@@ -8,6 +8,7 @@
 //! slim types, one that cannot be read spoils no other, and nothing of an object outlives its decoding.
 
 pub mod client;
+pub mod daemon_set;
 pub mod error;
 pub mod follow;
 pub mod node_pods;

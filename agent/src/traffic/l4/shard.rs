@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::admission::Admissions;
 use super::context::Context;
@@ -27,6 +27,8 @@ pub struct Serve {
     pub pod: Arc<LocalPod>,
     /// This thread's listeners of the pod.
     pub listeners: Listeners,
+    /// Hears whether the thread accepts the pod's connections now.
+    pub begun: oneshot::Sender<io::Result<()>>,
 }
 
 /// What a connection holds that the pod made, or that came in plain text: two sockets. Both are asked for when it is accepted, so
@@ -54,14 +56,13 @@ async fn serve_pods(context: Arc<Context>, mut commands: mpsc::UnboundedReceiver
     let tasks = LocalTasks::new(move |change| {
         alive.inc_by(change);
     });
-    while let Some(Serve { pod, listeners }) = commands.recv().await {
+    while let Some(Serve { pod, listeners, begun }) = commands.recv().await {
         let pool = Pool::new(Arc::clone(&pod), context.pool.clone(), tasks.clone());
         let peers = Peers::new(Limits::default());
         let (context, admissions) = (Arc::clone(&context), Rc::clone(&admissions));
         let shard = Rc::new(PodShard { context, pod, pool, peers, tasks: tasks.clone(), admissions });
-        if let Err(error) = serve(&shard, listeners) {
-            tracing::error!(pod = %shard.pod.name, %error, "cannot serve a pod on this thread");
-        }
+        // Who asked may have given up; the pod's drain says what becomes of what was begun.
+        let _given_up = begun.send(serve(&shard, listeners));
     }
     tasks.wait().await;
 }

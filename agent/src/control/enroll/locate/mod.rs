@@ -4,6 +4,7 @@
 //! its UID. Another answer (a path that a CNI plugin hands over) is one more implementation, which may fall back on these.
 
 pub mod annotation;
+pub mod handover;
 pub mod locator;
 pub mod processes;
 

@@ -13,6 +13,7 @@ use crate::mesh::source::convert::mesh::Rules;
 use crate::mesh::source::objects::kind::Kind;
 use crate::mesh::source::report::report;
 use crate::mesh::source::state::MeshState;
+use crate::model::arrival::Arrivals;
 use crate::runtime::ready::{Pending, Readiness};
 
 use super::decode::{Decoded, decode};
@@ -35,6 +36,8 @@ pub struct Config {
     pub node: Arc<str>,
     /// How objects are converted.
     pub rules: Rules,
+    /// Sandboxes of this node's pods, which are known before the API server knows the pods' addresses.
+    pub arrivals: watch::Receiver<Arc<Arrivals>>,
 }
 
 /// The mesh as an API server has it. [`KubeSource::run`] keeps it up to date.
@@ -106,6 +109,8 @@ impl Collector {
                         due = due.or_else(|| Some(not_before.max(Instant::now() + BREATH)));
                     }
                 }
+                // Somebody waits for it.
+                Ok(()) = self.config.arrivals.changed() => due = Some(not_before),
             }
         }
     }
@@ -130,7 +135,8 @@ impl Collector {
 
     fn publish(&self) {
         let before = Arc::clone(&self.sender.borrow());
-        let mesh = self.store.mesh(&self.config.rules);
+        let arrivals = Arc::clone(&self.config.arrivals.borrow());
+        let mesh = self.store.mesh(&self.config.rules, &arrivals);
         let marked = self.store.marked(&self.config.node);
         let same_view = mesh.view == *before.view;
         if before.loaded && same_view && mesh.problems == before.problems && marked == *before.marked {

@@ -7,7 +7,9 @@ use crate::drivers::cluster::follow::{Key, Update};
 use crate::mesh::source::convert::annotations::{REDIRECTION, REDIRECTION_ENABLED};
 use crate::mesh::source::convert::mesh::{Mesh, Objects, Rules, mesh};
 use crate::mesh::source::objects::kind::{Kind, Object, ObjectRef};
+use crate::mesh::source::objects::pod::PodIp;
 use crate::mesh::source::problem::{Effect, Fault, Problem};
+use crate::model::arrival::Arrivals;
 
 use super::decode::Decoded;
 
@@ -84,11 +86,16 @@ impl Store {
         self.kinds.values().map(|collection| collection.entries.len()).sum()
     }
 
-    /// The mesh that all objects make together, with everything that is wrong.
-    pub(super) fn mesh(&self, rules: &Rules) -> Mesh {
+    /// The mesh that all objects make together, with everything that is wrong. Pods that have no address yet have those with which
+    /// they arrived.
+    pub(super) fn mesh(&self, rules: &Rules, arrivals: &Arrivals) -> Mesh {
+        let all = || self.kinds.values().flat_map(|collection| collection.entries.values());
+        let arrived: Vec<Object> = all().filter_map(|entry| with_address(entry.object.as_ref()?, arrivals)).collect();
         let mut objects = Objects::default();
-        let all = self.kinds.values().flat_map(|collection| collection.entries.values());
-        all.filter_map(|entry| entry.object.as_ref()).for_each(|object| objects.add(object));
+        let told = all().filter_map(|entry| entry.object.as_ref());
+        told.filter(|object| with_address(object, arrivals).is_none())
+            .chain(&arrived)
+            .for_each(|object| objects.add(object));
         let mut mesh = mesh(&objects, rules);
         mesh.problems.extend(self.faults());
         mesh.problems.sort();
@@ -169,6 +176,19 @@ impl Collection {
         entry.faults = faults;
         changed
     }
+}
+
+/// A pod without an address with those of its sandbox; none where there is nothing to add.
+fn with_address(object: &Object, arrivals: &Arrivals) -> Option<Object> {
+    let Object::Pod(pod) = object else { return None };
+    let arrival = arrivals.get(pod.metadata.uid.as_str())?;
+    if !pod.status.pod_ips.is_empty() || !pod.status.pod_ip.is_empty() {
+        return None;
+    }
+    let mut pod = pod.clone();
+    pod.status.pod_ips = arrival.ips.iter().map(|ip| PodIp { ip: ip.to_string() }).collect();
+    pod.status.pod_ip = arrival.ips.first().map(ToString::to_string).unwrap_or_default();
+    Some(Object::Pod(pod))
 }
 
 /// Whether a pod has taken the place of another of the same name: nothing of that one serves for it.

@@ -1,5 +1,7 @@
 //! Objects as an API server gives them, kept, replaced and refused.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::decode::{Decoded, decode};
@@ -8,6 +10,7 @@ use crate::drivers::cluster::error::ApiError;
 use crate::drivers::cluster::follow::{Key, Update};
 use crate::mesh::source::convert::mesh::Rules;
 use crate::mesh::source::objects::kind::{Kind, Object};
+use crate::model::arrival::{Arrival, Arrivals};
 
 fn read(kind: Kind, object: &Value) -> Decoded {
     decode(kind, &object.to_string(), &Rules::default())
@@ -36,14 +39,14 @@ fn present(store: &mut Store, name: &str, object: &Value) -> bool {
 }
 
 fn pods(store: &Store) -> Vec<String> {
-    let mesh = store.mesh(&Rules::default());
+    let mesh = store.mesh(&Rules::default(), &BTreeMap::new());
     let mut pods: Vec<_> = mesh.view.workloads().map(|w| format!("{} {:?}", w.pod.name, w.ips)).collect();
     pods.sort();
     pods
 }
 
 fn problems(store: &Store) -> Vec<String> {
-    store.mesh(&Rules::default()).problems.iter().map(ToString::to_string).collect()
+    store.mesh(&Rules::default(), &BTreeMap::new()).problems.iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -124,7 +127,7 @@ fn trouble_is_said_once_for_all_kinds_and_changes_no_object() {
     let said = problems(&store);
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains("refused") && said[0].contains("Node, Pod"), "{said:?}");
-    assert!(store.mesh(&Rules::default()).problems[0].may_hide_pods());
+    assert!(store.mesh(&Rules::default(), &BTreeMap::new()).problems[0].may_hide_pods());
     assert!(store.update(Kind::Pod, Update::Trouble(None)) && store.update(Kind::Node, Update::Trouble(None)));
     assert!(problems(&store).is_empty());
 }
@@ -160,4 +163,25 @@ fn hostile_json_is_refused_with_a_short_word() {
         let Decoded { object, faults } = decode(Kind::Pod, text, &Rules::default());
         assert!(object.is_none() && faults.len() == 1 && faults[0].message.len() < 500, "{faults:?}");
     }
+}
+
+#[test]
+fn a_pod_that_arrives_has_its_address_before_its_status_does() {
+    let mut store = Store::default();
+    let mut early = pod("early", "");
+    early["status"] = json!({"phase": "Pending"});
+    present(&mut store, "early", &early);
+    present(&mut store, "known", &pod("known", "10.0.0.2"));
+    let arrival =
+        |ip: &str| Arrival { container: "c".to_owned(), netns: "/run/netns/x".into(), ips: vec![ip.parse().unwrap()] };
+    let arrivals: Arrivals =
+        [("uid-early", "10.0.0.1"), ("uid-known", "10.0.0.9")].map(|(uid, ip)| (uid.into(), arrival(ip))).into();
+    let addresses = |arrivals: &Arrivals| {
+        let mesh = store.mesh(&Rules::default(), arrivals);
+        let mut ips: Vec<_> = mesh.view.workloads().flat_map(|w| w.ips.clone()).map(|ip| ip.to_string()).collect();
+        ips.sort();
+        ips
+    };
+    assert_eq!(addresses(&Arrivals::new()), ["10.0.0.2"]);
+    assert_eq!(addresses(&arrivals), ["10.0.0.1", "10.0.0.2"], "what the status says counts where it says something");
 }
