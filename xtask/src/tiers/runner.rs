@@ -18,7 +18,7 @@ use crate::cluster::programs::is_unreachable;
 use crate::ebpf;
 use crate::process::{Task, seconds, shown};
 use crate::setup::prepare;
-use crate::workspace::{Workspace, setting};
+use crate::workspace::{Workspace, on_path, setting};
 
 /// Names a ztunnel binary; tests against it are `#[ignore]`d without.
 const ZTUNNEL: &str = "ZTUNNEL_BIN";
@@ -85,6 +85,9 @@ pub(crate) fn run_all(workspace: &Workspace, selection: &Selection) -> Result<To
     }
     if setting(ZTUNNEL).is_none() {
         notes.push(format!("tests against ztunnel: {ZTUNNEL} is not set"));
+    }
+    if selection.selected().contains(&Tier::Deploy) && on_path("kubectl").is_none() {
+        notes.push("deploy: the chart was not held against kustomize: kubectl is missing".into());
     }
     println!();
     notes.iter().for_each(|note| println!("not run: {note}"));
