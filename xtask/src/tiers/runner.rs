@@ -18,7 +18,7 @@ use crate::cluster::programs::is_unreachable;
 use crate::ebpf;
 use crate::process::{Task, seconds, shown};
 use crate::setup::prepare;
-use crate::workspace::{Workspace, setting};
+use crate::workspace::{Workspace, on_path, setting};
 
 /// Names a ztunnel binary; tests against it are `#[ignore]`d without.
 const ZTUNNEL: &str = "ZTUNNEL_BIN";
@@ -52,8 +52,12 @@ pub(crate) fn run(workspace: &Workspace, selection: &Selection) -> Result<ExitCo
 /// Runs the selected tiers and adds up what they say. An error means that nothing could be run.
 pub(crate) fn run_all(workspace: &Workspace, selection: &Selection) -> Result<Totals> {
     prepare::test_tools()?;
-    ebpf::build(workspace)?;
-    let sotto = binary(workspace, "sotto", "sotto", Profile::Dev)?;
+    let sotto = if selection.needs_agent() {
+        ebpf::build(workspace)?;
+        Some(binary(workspace, "sotto", "sotto", Profile::Dev)?)
+    } else {
+        None
+    };
     let mut totals = Totals::default();
     let mut notes = Vec::new();
     for tier in selection.selected() {
@@ -64,7 +68,7 @@ pub(crate) fn run_all(workspace: &Workspace, selection: &Selection) -> Result<To
         }
         let mut obstacles = tier.obstacles();
         if obstacles.is_empty() {
-            match run_tier(workspace, tier, &runs, selection, &sotto) {
+            match run_tier(workspace, tier, &runs, selection, sotto.as_deref()) {
                 Ok(counted) => totals += counted,
                 Err(error) if is_unreachable(&error) => obstacles.push(format!("{error:#}")),
                 Err(error) => {
@@ -82,6 +86,9 @@ pub(crate) fn run_all(workspace: &Workspace, selection: &Selection) -> Result<To
     if setting(ZTUNNEL).is_none() {
         notes.push(format!("tests against ztunnel: {ZTUNNEL} is not set"));
     }
+    if selection.selected().contains(&Tier::Deploy) && on_path("kubectl").is_none() {
+        notes.push("deploy: the chart was not held against kustomize: kubectl is missing".into());
+    }
     println!();
     notes.iter().for_each(|note| println!("not run: {note}"));
     Ok(totals)
@@ -90,6 +97,10 @@ pub(crate) fn run_all(workspace: &Workspace, selection: &Selection) -> Result<To
 impl Selection {
     fn selected(&self) -> Vec<Tier> {
         Tier::ALL.into_iter().filter(|tier| self.tiers.is_empty() || self.tiers.contains(tier)).collect()
+    }
+
+    fn needs_agent(&self) -> bool {
+        self.selected().into_iter().any(Tier::needs_agent)
     }
 
     /// What follows `--` in `cargo test`.
@@ -112,7 +123,7 @@ fn run_tier(
     tier: Tier,
     runs: &[Vec<String>],
     selection: &Selection,
-    sotto: &Path,
+    sotto: Option<&Path>,
 ) -> Result<Totals> {
     println!("\n== {} ==", tier.name());
     let started = Instant::now();
@@ -120,7 +131,7 @@ fn run_tier(
     let mut totals = Totals::default();
     for run in runs {
         let mut command = test_command(workspace, run);
-        command.arg("--").args(selection.libtest(tier)).env("SOTTO_BIN", sotto);
+        command.arg("--").args(selection.libtest(tier)).envs(sotto.map(|sotto| ("SOTTO_BIN", sotto)));
         command.envs(stage.environment());
         totals += counted(&mut command, &mut stdout())?;
     }
@@ -173,7 +184,9 @@ fn count_tests(workspace: &Workspace, runs: &[Vec<String>]) -> u64 {
 }
 
 fn list(workspace: &Workspace, selection: &Selection) -> Result<ExitCode> {
-    ebpf::build(workspace)?;
+    if selection.needs_agent() {
+        ebpf::build(workspace)?;
+    }
     for tier in selection.selected() {
         let obstacles = tier.obstacles();
         let note =

@@ -1,16 +1,17 @@
-//! What a tier finds when its tests start: for two of them a part of Kubernetes, which goes when they have ended.
+//! What a tier finds when its tests start: a program that renders the chart, or a part of Kubernetes, which goes when
+//! they have ended.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::tier::Tier;
 use crate::cache::Cache;
 use crate::cluster::command::{NODES, default_state};
 use crate::cluster::lifecycle;
-use crate::cluster::programs::{Extent, Programs};
+use crate::cluster::programs::{Extent, Programs, renderer};
 use crate::cluster::state::State;
 use crate::image::sotto::{TAG, archive, write};
 use crate::workspace::Workspace;
@@ -31,14 +32,18 @@ struct OwnCluster {
 
 impl Stage {
     /// Prepares what the tests of `tier` need.
-    pub(super) fn prepare(tier: Tier, workspace: &Workspace, sotto: &Path) -> Result<Self> {
+    pub(super) fn prepare(tier: Tier, workspace: &Workspace, sotto: Option<&Path>) -> Result<Self> {
         match tier {
             Tier::Unit | Tier::Golden | Tier::Loopback | Tier::Netns => Ok(Self::default()),
+            Tier::Deploy => {
+                let program = renderer(&workspace.root.join("tests/deploy/render.go"))?;
+                Ok(Self { environment: vec![("SOTTO_CHART_RENDERER", program.into())], cluster: None })
+            }
             Tier::Api => {
                 let programs = Programs::ensure(Extent::Api)?;
                 Ok(Self { environment: vec![("SOTTO_KUBE_BIN", programs.bin().into())], cluster: None })
             }
-            Tier::Cluster => Self::cluster(workspace, sotto),
+            Tier::Cluster => Self::cluster(workspace, sotto.context("the cluster tier was given no agent")?),
         }
     }
 

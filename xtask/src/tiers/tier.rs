@@ -15,6 +15,8 @@ pub(crate) enum Tier {
     Golden,
     /// The real library on loopback ports: no privileges.
     Loopback,
+    /// What gets installed: the Helm chart, rendered.
+    Deploy,
     /// A real API server on loopback: no privileges.
     Api,
     /// The real binary in network namespaces, with eBPF: root.
@@ -25,7 +27,8 @@ pub(crate) enum Tier {
 
 impl Tier {
     /// Every tier, in the order in which they run.
-    pub(super) const ALL: [Self; 6] = [Self::Unit, Self::Golden, Self::Loopback, Self::Api, Self::Netns, Self::Cluster];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Unit, Self::Golden, Self::Loopback, Self::Deploy, Self::Api, Self::Netns, Self::Cluster];
 
     /// As written on the command line, and the name of the test program of the tier.
     pub(super) fn name(self) -> &'static str {
@@ -33,16 +36,23 @@ impl Tier {
             Self::Unit => "unit",
             Self::Golden => "golden",
             Self::Loopback => "loopback",
+            Self::Deploy => "deploy",
             Self::Api => "api",
             Self::Netns => "netns",
             Self::Cluster => "cluster",
         }
     }
 
+    /// Whether its tests use the agent, so that the agent is built first.
+    pub(super) fn needs_agent(self) -> bool {
+        self != Self::Deploy
+    }
+
     /// Why this machine cannot run it; empty when it can.
     pub(super) fn obstacles(self) -> Vec<String> {
         match self {
             Self::Unit | Self::Golden | Self::Loopback => Vec::new(),
+            Self::Deploy => programs::renderer_obstacles(),
             Self::Api => programs::obstacles(Extent::Api),
             Self::Netns => machine::netns_obstacles(),
             Self::Cluster => machine::cluster_obstacles(),
@@ -53,7 +63,7 @@ impl Tier {
     pub(super) fn runs(self, workspace: &Workspace) -> Vec<Vec<String>> {
         match self {
             Self::Unit => unit_runs(&workspace.targets),
-            Self::Golden | Self::Loopback | Self::Api | Self::Netns | Self::Cluster => workspace
+            Self::Golden | Self::Loopback | Self::Deploy | Self::Api | Self::Netns | Self::Cluster => workspace
                 .targets
                 .iter()
                 .filter(|target| target.kind == "test" && target.name == self.name())

@@ -21,7 +21,8 @@ const REVISION: u32 = 1;
 const TAGS: &str = "providerless,dockerless";
 /// The compiler, and a repair of one vendored library.
 const GO: [&str; 3] = ["golang-1.19-go", "golang-1.19-src", "golang-github-modern-go-reflect2-dev"];
-const GO_ROOT: &str = "usr/lib/go-1.19";
+/// Where the compiler is in its package.
+pub(super) const GO_ROOT: &str = "usr/lib/go-1.19";
 /// Debian leaves out this generated file, which the API server needs.
 const OPENAPI: &str = "pkg/generated/openapi/zz_generated.openapi.go";
 /// The package's name inside of `GOPATH`.
