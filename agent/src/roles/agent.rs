@@ -196,7 +196,8 @@ impl Agent {
         let (status, enrolment) = watch::channel(Arc::<EnrolmentStatus>::default());
         let (kubelet_status, kubelet_seen) = watch::channel(KubeletStatus::default());
         let host = NetnsCookie::of_this_thread().context("reading the node's network namespace cookie")?;
-        let kubelet = follow::follow(redirect.kubelets()?, config.kubelet.clone(), host, kubelet_status);
+        let kubelet =
+            follow::follow(redirect.kubelets()?, (config.cgroup.clone(), config.kubelet.clone()), host, kubelet_status);
 
         let tunnel = Arc::new(config.tunnel.clone());
         let context = Arc::new(Context {

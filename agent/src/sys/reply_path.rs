@@ -13,8 +13,11 @@
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use futures_util::future::{Either, select};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteScope, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
@@ -32,11 +35,16 @@ const TABLE: u32 = 15006;
 const LOOPBACK_INDEX: u32 = 1;
 
 /// Switches of the pod's namespace: off in a new one, on while the reply path is there. The last is missing without IPv6.
-const SWITCHES: [&str; 3] =
-    ["/proc/sys/net/ipv4/tcp_fwmark_accept", "/proc/sys/net/ipv4/fwmark_reflect", "/proc/sys/net/ipv6/fwmark_reflect"];
+const SWITCHES: [&str; 3] = ["net/ipv4/tcp_fwmark_accept", "net/ipv4/fwmark_reflect", "net/ipv6/fwmark_reflect"];
+
+/// Where sysctls are.
+const OWN_SYSCTLS: &str = "/proc/sys";
+
+/// Where the node's first process has them. Needs the node's pid namespace and `CAP_SYS_PTRACE`.
+const NODE_SYSCTLS: &str = "/proc/1/root/proc/sys";
 
 /// Whether ports in TIME-WAIT may be used again: 0 no, 1 yes, 2 between loopback addresses.
-const PORT_REUSE: &str = "/proc/sys/net/ipv4/tcp_tw_reuse";
+const PORT_REUSE: &str = "net/ipv4/tcp_tw_reuse";
 
 /// The kernel's own value of [`PORT_REUSE`], and the metric of the route that remembers that it was changed: an agent that
 /// takes the namespace over after a crash finds it there.
@@ -63,7 +71,7 @@ pub async fn install(netns: &Netns) -> io::Result<()> {
         Ok(())
     })
     .await?;
-    if change_reuse { netns.run(|| fs::write(PORT_REUSE, "1"))? } else { Ok(()) }
+    if change_reuse { netns.run(|| fs::write(sysctl(PORT_REUSE), "1"))? } else { Ok(()) }
 }
 
 /// Takes the reply path away again. Connections that still rely on it break.
@@ -81,13 +89,13 @@ pub async fn remove(netns: &Netns) -> io::Result<()> {
     })
     .await?;
     if reuse_was_changed {
-        netns.run(|| fs::write(PORT_REUSE, USUAL_REUSE))??;
+        netns.run(|| fs::write(sysctl(PORT_REUSE), USUAL_REUSE))??;
     }
     netns.run(|| switch("0"))?
 }
 
 fn port_reuse_is_usual() -> io::Result<bool> {
-    Ok(fs::read_to_string(PORT_REUSE)?.trim() == USUAL_REUSE)
+    Ok(fs::read_to_string(sysctl(PORT_REUSE))?.trim() == USUAL_REUSE)
 }
 
 /// The same way to everything once more, so it changes no routing; its metric makes it another route.
@@ -98,7 +106,18 @@ fn reuse_marker() -> RouteMessage {
 }
 
 fn switch(value: &str) -> io::Result<()> {
-    SWITCHES.iter().filter(|path| fs::exists(path).unwrap_or(true)).try_for_each(|path| fs::write(path, value))
+    let switches = SWITCHES.iter().map(|name| sysctl(name));
+    switches.filter(|path| fs::exists(path).unwrap_or(true)).try_for_each(|path| fs::write(path, value))
+}
+
+/// Where a sysctl of the calling thread's network namespace is. Container runtimes mount `/proc/sys` read-only; the first process of
+/// the node sees the same files where they can be written.
+fn sysctl(name: &str) -> PathBuf {
+    static ROOT: LazyLock<&Path> = LazyLock::new(|| {
+        let is_read_only = statvfs(OWN_SYSCTLS).is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY));
+        Path::new(if is_read_only { NODE_SYSCTLS } else { OWN_SYSCTLS })
+    });
+    ROOT.join(name)
 }
 
 #[derive(Clone, Copy)]

@@ -1,5 +1,6 @@
 //! Keeping the programs' idea of the kubelet up to date: a restart of the kubelet gives it another cgroup of the same name.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -7,17 +8,17 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::find::{KubeletCgroup, KubeletStatus};
 use crate::drivers::redirect::Kubelets;
-use crate::sys::cgroup;
+use crate::sys::cgroup::{self, CgroupMount};
 use crate::sys::netns::NetnsCookie;
 
 /// How often to look; a new kubelet begins to probe later than that. Ids of cgroups are not used twice, so looking late closes the
 /// door too long and never opens it to another.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Looks for the kubelet's cgroup, again and again; never completes.
+/// Looks for the kubelet's cgroup, again and again; never completes. `root` is the root of the node's hierarchy, where that is known.
 pub async fn follow(
     mut kubelets: Kubelets,
-    place: KubeletCgroup,
+    (root, place): (Option<PathBuf>, KubeletCgroup),
     node: NetnsCookie,
     status: watch::Sender<KubeletStatus>,
 ) {
@@ -26,7 +27,8 @@ pub async fn follow(
     let mut told = None;
     loop {
         ticks.tick().await;
-        let found = match cgroup::mounts() {
+        let known = root.clone().map(|path| Ok(vec![CgroupMount { path, is_root: true }]));
+        let found = match known.unwrap_or_else(cgroup::mounts) {
             Ok(mounts) => place.find(&mounts),
             Err(error) => {
                 tracing::warn!(%error, "cannot see where cgroups are mounted");

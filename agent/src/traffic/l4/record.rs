@@ -160,7 +160,7 @@ macro_rules! access_line {
             bytes_sent = sent,
             bytes_recv = received,
             policy = c.verdict.as_ref().and_then(Verdict::policy).map(ToString::to_string),
-            reason = c.verdict.as_ref().map(|verdict| verdict.reason.code()),
+            reason = c.verdict.as_ref().and_then(told_reason),
             duration = format!("{}ms", $record.begun.elapsed().as_millis()),
             error = $error,
             suppressed = $suppressed,
@@ -216,4 +216,9 @@ impl Record {
             Reporter::Destination => "inbound",
         }
     }
+}
+
+/// Why policy decided as it did, where a policy had a part in it: what everybody may do needs no reason.
+fn told_reason(verdict: &Verdict) -> Option<&'static str> {
+    (!verdict.allowed() || verdict.decided_by.is_some()).then(|| verdict.reason.code())
 }
