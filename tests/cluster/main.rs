@@ -1,5 +1,7 @@
 //! Tests in a real cluster: kubelets, containers, and the network between them.
 
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot do ends the test")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures, and what agents said before a test failed")]
 
+mod mesh;
 mod nodes;

@@ -8,6 +8,7 @@ mod controller;
 mod gate;
 mod kubectl;
 mod pod;
+mod wire;
 
 pub use apiserver::ApiServer;
 pub use bare::BareCluster;
@@ -16,3 +17,4 @@ pub use controller::Controller;
 pub use gate::Gate;
 pub use kubectl::{Kubectl, TestNamespace};
 pub use pod::{BUSYBOX, KubePod};
+pub use wire::ClusterCapture;

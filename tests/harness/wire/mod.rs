@@ -9,5 +9,6 @@ mod view;
 
 pub use capture::Capture;
 pub use marker::Marker;
+pub(crate) use pcap::read as read_pcap;
 pub use streams::Stream;
 pub use view::{Hit, Wire};
