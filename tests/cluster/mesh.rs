@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use harness::kube::{Cluster, KubePod, Kubectl};
-use harness::{DEADLINE, Marker, eventually};
+use harness::{DEADLINE, Marker, eventually, holds_for};
 use serde_json::{Value, json};
 
 const SYSTEM: &str = "sotto-system";
@@ -92,6 +92,19 @@ fn serve(text: &Marker) -> String {
     format!("mkdir -p /tmp/www && echo {} >/tmp/www/index.html && exec httpd -f -v -p 8080 -h /tmp/www", text.as_str())
 }
 
+/// Adds a probe of each kind that busybox can answer; one failure is one too many.
+fn probed(pod: &mut Value) {
+    let container = &mut pod["spec"]["containers"][0];
+    let often = |mut probe: Value| {
+        probe["periodSeconds"] = json!(1);
+        probe["failureThreshold"] = json!(2);
+        probe["timeoutSeconds"] = json!(5);
+        probe
+    };
+    container["readinessProbe"] = often(json!({"httpGet": {"path": "/", "port": 8080}}));
+    container["livenessProbe"] = often(json!({"tcpSocket": {"port": 8080}, "initialDelaySeconds": 2}));
+}
+
 /// Asks once, and says whether the answer came.
 fn ask(pod: &KubePod, of: &KubePod) -> bool {
     let script = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {} 8080 | grep -q 200", of.ip);
@@ -106,7 +119,7 @@ fn pods_join_by_label_talk_and_leave_without_a_restart() {
     let secret = Marker::new();
     let namespace = kubectl.namespace("meshed", &json!({}));
     let outside = kubectl.namespace("outside", &json!({}));
-    let server = cluster.run_pod(&namespace, "server", &nodes[1].name, &serve(&secret), |_| {});
+    let server = cluster.run_pod(&namespace, "server", &nodes[1].name, &serve(&secret), probed);
     let client = cluster.run_pod(&namespace, "client", &nodes[0].name, "sleep 100000", |_| {});
     let stranger = cluster.run_pod(&outside, "stranger", &nodes[0].name, "sleep 100000", |_| {});
     let lives = [&client, &server].map(life);
@@ -140,6 +153,10 @@ fn pods_join_by_label_talk_and_leave_without_a_restart() {
     }));
     eventually(SETTLE, "who has no identity is refused", || (!ask(&stranger, &server)).then_some(()));
     assert!(ask(&client, &server), "who has one is not");
+    holds_for(Duration::from_secs(4), "the kubelet, which has none, probes all the same", || {
+        let status = server.object()["status"]["conditions"].to_string();
+        status.contains(r#""status":"True","type":"Ready""#) && life(&server) == lives[1]
+    });
 
     restart_under_load(&mesh, &client, &server);
     assert!(!ask(&stranger, &server), "STRICT outlives the agents");

@@ -73,6 +73,14 @@ pub(super) fn enter(label: &str) -> Result<()> {
     Ok(())
 }
 
+/// Where a node sees cgroup2.
+pub(super) fn unified(layout: &Layout) -> PathBuf {
+    match layout {
+        Layout::Legacy(_) => Path::new(ROOT).join("unified"),
+        Layout::Unified => PathBuf::from(ROOT),
+    }
+}
+
 /// Lets the groups below `group` have every controller that is there.
 pub(super) fn delegate(group: &Path) -> Result<()> {
     let offered = fs::read_to_string(group.join("cgroup.controllers"))?;

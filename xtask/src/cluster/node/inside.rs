@@ -34,14 +34,14 @@ pub(crate) fn run(folder: &Path) -> Result<ExitCode> {
     cgroups::enter(&plan.label)?;
     unshare(CloneFlags::CLONE_NEWCGROUP).context("cannot make a cgroup namespace")?;
     sethostname(&plan.name).context("cannot name the node")?;
-    mounts(folder)?;
+    let layout = mounts(folder)?;
     sysctls();
-    let node = Node { folder: folder.to_owned(), environment: environment(folder, &plan)?, plan };
+    let node = Node { folder: folder.to_owned(), environment: environment(folder, &plan)?, plan, layout };
     node.mind()
 }
 
 /// Everything private to the node. The order matters: mounts become shared last, or the machine's own would go with ours.
-fn mounts(folder: &Path) -> Result<()> {
+fn mounts(folder: &Path) -> Result<Layout> {
     let layout = cgroups::layout()?;
     fresh("proc", "/proc")?;
     umount2(cgroups::ROOT, MntFlags::MNT_DETACH).context("cannot hide the machine's cgroups")?;
@@ -71,7 +71,8 @@ fn mounts(folder: &Path) -> Result<()> {
     fs::remove_dir(ANCHOR)?;
     // A peer group of this namespace alone: mounts of pods spread within the node (mountPropagation).
     let shared = MsFlags::MS_REC | MsFlags::MS_SHARED;
-    mount(None::<&str>, "/", None::<&str>, shared, None::<&str>).context("cannot share the node's mounts")
+    mount(None::<&str>, "/", None::<&str>, shared, None::<&str>).context("cannot share the node's mounts")?;
+    Ok(layout)
 }
 
 /// The machine's hierarchies again, seen from the node's own groups.
@@ -147,6 +148,7 @@ struct Node {
     folder: PathBuf,
     environment: Vec<(String, String)>,
     plan: Plan,
+    layout: Layout,
 }
 
 impl Node {
@@ -196,7 +198,10 @@ impl Node {
 
     fn kubelet(&self) -> Command {
         let Plan { name, address, servers, pki, .. } = &self.plan;
-        let mut command = self.command(&servers.join("kubelet"));
+        // In a cgroup of its own, as systemd has it: by that others tell its connections from those of pods on the node's network.
+        let mut command = self.command(Path::new("sh"));
+        command.arg("-c").arg(r#"mkdir -p "$0" && echo $$ >"$0/cgroup.procs" && exec "$@""#);
+        command.arg(cgroups::unified(&self.layout).join("system.slice/kubelet.service")).arg(servers.join("kubelet"));
         command.arg(format!("--config={}", self.folder.join("kubelet.json").display()));
         command.arg(format!("--kubeconfig={}", pki.join(format!("{name}.conf")).display()));
         command.arg(format!("--hostname-override={name}")).arg(format!("--node-ip={address}"));
