@@ -1,11 +1,13 @@
 //! Connections that are tried, and what agents tell of those they refuse.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use harness::{Agent, Conn, DEADLINE, Pod, Site, eventually};
 use serde_json::{Value, json};
+
+use crate::fixture::is_refusal;
 
 /// What a refused client may wait for its reset.
 pub(super) const PROMPT: Duration = Duration::from_secs(5);
@@ -23,13 +25,6 @@ pub(super) fn try_exchange(site: &Site, address: SocketAddr) -> io::Result<()> {
 #[track_caller]
 pub(super) fn wait_reached(site: &Site, address: SocketAddr) {
     eventually(DEADLINE, &format!("{address} is reached"), || try_exchange(site, address).ok());
-}
-
-/// Whether a connection failed as one that is refused or reset does; a reset that comes between two calls shows in odd ways.
-pub(super) fn is_refusal(error: &io::Error) -> bool {
-    let kinds =
-        [ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset, ErrorKind::NotConnected, ErrorKind::BrokenPipe];
-    kinds.contains(&error.kind())
 }
 
 /// Waits until connections fail as those to a closed port do.

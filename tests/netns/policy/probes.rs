@@ -8,7 +8,8 @@ use harness::{Agent, Cgroup, DEADLINE, Mesh, Node, Pod, Site, dial_from, eventua
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::attempts::{is_refusal, try_exchange, wait_reached, wait_refused};
+use super::attempts::{try_exchange, wait_reached, wait_refused};
+use crate::fixture::is_refusal;
 
 const HTTP: u16 = 8080;
 const ECHO: u16 = 9090;

@@ -1,6 +1,6 @@
 //! A node as the machine sees it: a network namespace with routes, groups, and one process that holds the rest.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -46,7 +46,7 @@ pub(crate) fn start(state: &State, programs: &Programs, pki: &Pki<'_>, place: Pl
         "--propagation",
         "private",
     ]);
-    command.arg(std::env::current_exe()?).args(["cluster", INSIDE]).arg(folder);
+    command.arg(own_program(&folder)?).args(["cluster", INSIDE]).arg(folder);
     Daemon::start(state, &process(place), command)?.check(state)
 }
 
@@ -144,9 +144,9 @@ fn link_exists(name: &str) -> bool {
 pub(crate) fn iptables(folder: &Path, programs: &[PathBuf], environment: &[(String, String)]) -> Result<PathBuf> {
     let place = folder.join("iptables");
     if place.exists() {
-        std::fs::remove_dir_all(&place)?;
+        fs::remove_dir_all(&place)?;
     }
-    std::fs::create_dir_all(&place)?;
+    fs::create_dir_all(&place)?;
     let find = |name: &str| programs.iter().map(|folder| folder.join(name)).find(|file| file.exists());
     let legacy = find("xtables-legacy-multi").context("no xtables-legacy-multi among the node's programs")?;
     let mut probe = Command::new(&legacy);
@@ -159,4 +159,12 @@ pub(crate) fn iptables(folder: &Path, programs: &[PathBuf], environment: &[(Stri
         }
     }
     Ok(place)
+}
+
+/// This program, kept beside the node: what it was started from may be built anew meanwhile.
+fn own_program(folder: &Path) -> Result<PathBuf> {
+    let kept = folder.join("xtask");
+    let _first_time = fs::remove_file(&kept);
+    fs::copy("/proc/self/exe", &kept).with_context(|| format!("cannot write {}", kept.display()))?;
+    Ok(kept)
 }
