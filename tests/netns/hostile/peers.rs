@@ -97,9 +97,9 @@ fn who_cannot_prove_to_be_of_the_mesh_gets_nothing() {
         assert!(!answer.windows(4).any(|window| window == b"HTTP"), "{answer:?}");
     }
     assert_eq!(scene.echo.peers().len(), known, "the application was bothered");
-    let failed =
-        scene.pair.agent_b.metrics().sum("istio_tcp_connections_failed_total", &[("response_flags", "TLS_FAILURE")]);
-    assert!(failed >= 11.0, "{failed} of 11 counted");
+    let labels = [("response_flags", "TLS_FAILURE")];
+    let failed = || scene.pair.agent_b.metrics().sum("istio_tcp_connections_failed_total", &labels);
+    eventually(DEADLINE, "all 11 are counted", || (failed() >= 11.0).then_some(()));
     scene.assert_contained();
 }
 
