@@ -7,6 +7,7 @@ use sotto_ebpf::abi::{Address, Counter, Flow, ListenerKey, Role, admitted};
 use sotto_ebpf::decide::{self, Inbound};
 
 use crate::context::SkLookup;
+use crate::direct::{self, Arrival};
 use crate::maps::{ADMITTED_FLOWS, LISTENERS, count};
 
 /// The kernel goes on as if there were no program, or takes the socket that was assigned.
@@ -31,7 +32,12 @@ fn sotto_inbound(ctx: SkLookupContext) -> u32 {
             count(Counter::RefusedReservedPort);
             DROP
         }
-        Inbound::Listener(Role::Plaintext) if is_admitted(&flow) => PASS,
+        Inbound::Listener(Role::Plaintext) => match direct::arrive(&flow) {
+            Arrival::Admitted => PASS,
+            Arrival::Withdrawn => DROP,
+            Arrival::Unknown if is_admitted(&flow) => PASS,
+            Arrival::Unknown => hand_over(ctx, flow.local, Role::Plaintext),
+        },
         Inbound::Listener(role) => hand_over(ctx, flow.local, role),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture, OptionFuture, join_all};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::pages::{self, Addresses, Shown};
@@ -35,6 +35,8 @@ use crate::sys::limits;
 use crate::sys::netns::NetnsCookie;
 use crate::telemetry::metrics::Metrics;
 use crate::traffic::l4::context::Context;
+use crate::traffic::l4::direct::ask::{self, Ask};
+use crate::traffic::l4::direct::director::{Director, SameNode};
 use crate::traffic::l4::shard::{self, Serve};
 
 /// Settings of a node agent.
@@ -60,6 +62,8 @@ pub struct Config {
     pub cgroup: Option<PathBuf>,
     /// Where the kubelet is, whose probes reach pods whatever policy says.
     pub kubelet: KubeletCgroup,
+    /// How connections between two enrolled pods of this node travel.
+    pub same_node: SameNode,
 }
 
 /// What becomes of the pods' capture when an agent ends by a signal.
@@ -176,6 +180,7 @@ struct Agent {
     mesh: (watch::Sender<Arc<MeshState>>, watch::Receiver<Arc<MeshState>>),
     renewal: BoxFuture<'static, ()>,
     kubelet: BoxFuture<'static, ()>,
+    director: (Director, mpsc::Receiver<Ask>),
     reconciler: Reconciler,
     threads: shards::Threads,
     shown: Shown,
@@ -187,7 +192,8 @@ impl Agent {
         let readiness = Readiness::new();
         let metrics = Arc::new(Metrics::new());
         let attach = redirect::Config { cgroup: config.cgroup.clone(), ..redirect::Config::for_node(&config.node) };
-        let redirect = Redirect::load(&attach)?;
+        let mut redirect = Redirect::load(&attach)?;
+        let direct = redirect.take_direct().context("taking over the direct connections of the node")?;
         let (state, follow) = (parts.source)(&readiness)?;
         let mesh = watch::channel(state);
         let store = StoreConfig { lifetime: parts.cert_lifetime, ..StoreConfig::default() };
@@ -200,6 +206,7 @@ impl Agent {
             follow::follow(redirect.kubelets()?, (config.cgroup.clone(), config.kubelet.clone()), host, kubelet_status);
 
         let tunnel = Arc::new(config.tunnel.clone());
+        let (asker, asks) = ask::channel();
         let context = Arc::new(Context {
             node: Arc::clone(&config.node),
             cluster: Arc::clone(&config.cluster),
@@ -218,7 +225,9 @@ impl Agent {
             },
             patience: config.patience.clone(),
             handshake_limit: HANDSHAKE_LIMIT,
+            direct: asker,
         });
+        let director = (Director::new(Arc::clone(&context), direct, config.same_node), asks);
         let (commands, threads) =
             shards::start(config.threads, move |commands| shard::run(Arc::clone(&context), commands))?;
         let outputs = Outputs {
@@ -257,6 +266,7 @@ impl Agent {
             mesh,
             renewal: renewal.boxed(),
             kubelet: kubelet.boxed(),
+            director,
             reconciler,
             threads,
             shown,
@@ -267,6 +277,8 @@ impl Agent {
     async fn run(self) -> anyhow::Result<()> {
         let Self { config, follow, announce, decide_exit, mesh, renewal, kubelet, .. } = self;
         let (mut reconciler, threads, shown, drain) = (self.reconciler, self.threads, self.shown, self.drain);
+        let (director, asks) = self.director;
+        let closing = CancellationToken::new();
         let (sender, mesh) = mesh;
         let (exit, on_exit) = watch::channel(OnExit::Keep);
         let readiness = shown.readiness.clone();
@@ -282,6 +294,7 @@ impl Agent {
                 OptionFuture::from(announcing),
                 stopped.run_until_cancelled(renewal),
                 stopped.run_until_cancelled(kubelet),
+                director.run(asks, closing.clone(), stopped.clone()),
                 join_all(servers.into_iter().map(|server| server.serve(stopped.cancelled()))),
             );
         };
@@ -289,6 +302,7 @@ impl Agent {
             reconciler.run(mesh, signals.next()).await;
             let _draining = readiness.wait_for("drain");
             tracing::info!(deadline = ?config.drain, "agent ends: no new connections, open ones may finish");
+            closing.cancel();
             let on_exit = decide_exit().await;
             exit.send_replace(on_exit);
             match on_exit {

@@ -10,6 +10,7 @@ use super::admission::Admission;
 use super::pod::{Accepted, PodShard};
 use super::record::Connection;
 use super::relay::{self, RelayError, Traffic};
+use crate::drivers::redirect::Wanted;
 use crate::drivers::tunnel::{ConnectRequest, Stream};
 use crate::mesh::upstream::attempts::{Attempts, Next, Retry};
 use crate::mesh::upstream::dial::{self, DialError};
@@ -30,13 +31,13 @@ static STRAYS: RateLimit = RateLimit::new(5, Duration::from_secs(10));
 pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     let Accepted { socket: client, peer, at, permit: _permit } = accepted;
     relay::reset_on_close(&client);
-    let Some(original) = original_destination(&shard, peer) else { return };
+    let Some(Wanted { destination: original, picked }) = original_destination(&shard, peer) else { return };
     let mut connection = Connection::between(Reporter::Source, peer, original);
     connection.source_workload = shard.context.view().workload(&shard.pod.name).cloned();
     connection.source_identity = Some(shard.pod.identity.clone());
     let reached = match dial::tune(&client) {
         // Boxed: what it takes to reach a server is many times what it takes to relay, and is needed for a moment only.
-        Ok(()) => Box::pin(reach(&shard, original, peer, &mut connection)).await,
+        Ok(()) => Box::pin(reach(&shard, (original, picked), peer, &mut connection)).await,
         Err(source) => Err(Failure::Dial(DialError::Local { address: peer, source })),
     };
     match reached {
@@ -61,9 +62,11 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
 
 /// A connection without a note of its destination did not come through the capture: the application dialled the agent's own
 /// port, or the map of notes was full. Either way there is nowhere to take it.
-fn original_destination(shard: &PodShard, peer: SocketAddr) -> Option<SocketAddr> {
+fn original_destination(shard: &PodShard, peer: SocketAddr) -> Option<Wanted> {
     let problem = match shard.context.sockets.take_original_destination(shard.pod.netns().cookie(), peer) {
-        Ok(Some(original)) => return Some(canonical(original)),
+        Ok(Some(Wanted { destination, picked })) => {
+            return Some(Wanted { destination: canonical(destination), picked: picked.map(canonical) });
+        }
         Ok(None) => "no original destination is known; did the application dial port 15001 itself?".to_owned(),
         Err(error) => format!("cannot read the original destination: {error}"),
     };
@@ -135,14 +138,14 @@ impl Failure {
     }
 }
 
-/// Tries endpoints until one is reached. The mesh is looked at anew before each attempt: what was unreachable may have moved.
+/// Tries endpoints until one is reached, first the one that the programs have picked for a service. The mesh is looked at anew before each attempt: what was unreachable may have moved.
 async fn reach(
     shard: &PodShard,
-    original: SocketAddr,
+    (original, picked): (SocketAddr, Option<SocketAddr>),
     client: SocketAddr,
     connection: &mut Connection,
 ) -> Result<Upstream, Failure> {
-    let mut attempts = Attempts::new(shard.context.patience.clone(), Instant::now());
+    let mut attempts = Attempts::new(shard.context.patience.clone(), Instant::now()).beginning_with(picked);
     let mut last = None;
     loop {
         let view = shard.context.view();
@@ -216,6 +219,7 @@ async fn same_node(shard: &PodShard, workload: &Workload, target: Target) -> Res
     let source_ip = client.unwrap_or(target.client.ip());
     let asked = Request::new(Some(shard.pod.identity.clone()), source_ip, target.address);
     let admission = shard.admissions.admit(&pod.name, asked).map_err(Failure::Denied)?;
+    shard.context.direct.ask(&shard.pod, &pod, target.address);
     let sockets = &shard.context.sockets;
     Ok((dial::connect_application(&pod, sockets, client, target.address, target.limit).await?, admission))
 }
