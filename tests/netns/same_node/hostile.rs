@@ -44,11 +44,14 @@ fn gets_through(stream: std::io::Result<TcpStream>) -> bool {
 #[test]
 fn a_neighbour_cannot_use_the_clients_verdict() {
     let Some(home) = guarded("a_neighbour_cannot_use_the_clients_verdict") else { return };
-    let (member, stranger) = (home.node.pod("member").start(), home.node.pod("stranger").namespace("elsewhere").start());
+    let (member, stranger) =
+        (home.node.pod("member").start(), home.node.pod("stranger").namespace("elsewhere").start());
     home.mesh.wait_enrolled(&[&member]);
     let to = home.server.addr(8080);
     let open = home.direct(8080);
-    eventually(DEADLINE, "the policy keeps others out", || (!gets_through(from(&member, member.addr(0), to))).then_some(()));
+    eventually(DEADLINE, "the policy keeps others out", || {
+        (!gets_through(from(&member, member.addr(0), to))).then_some(())
+    });
     for pod in [&member, &stranger] {
         // As itself, as the client, and as the client's very connection.
         pod.netns().ip(&format!("addr add {}/32 dev lo", home.client.ip()));

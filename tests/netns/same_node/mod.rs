@@ -1,8 +1,8 @@
 //! Two enrolled pods on one node: connections that go straight from one to the other.
 
 mod agent_away;
-mod hostile;
 mod home;
+mod hostile;
 mod services;
 mod told;
 mod usual;

@@ -1,15 +1,29 @@
 //! Services whose endpoints are on the node of their client, and elsewhere.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
 
-use harness::{DEADLINE, Pod, eventually};
+use harness::{Conn, DEADLINE, Pod, Server, eventually};
 
 use super::home::{Home, direct, is_direct};
 
-/// Serves the pod's own name.
-fn serve_name(pod: &Pod, port: u16) -> harness::Server {
+/// Serves the pod's own name to whoever says something.
+fn serve_name(pod: &Pod, port: u16) -> Server {
     let name = pod.name();
-    pod.serve_http(port, move |_| name.clone())
+    pod.serve(port, move |conn| {
+        let mut stream = conn.stream();
+        if stream.read(&mut [0; 64]).is_ok_and(|length| length > 0) {
+            let _gone = stream.write_all(name.as_bytes());
+        }
+    })
+}
+
+/// Who answers on a connection; nobody if it is broken off.
+fn ask(conn: &Conn) -> String {
+    let mut answer = String::new();
+    let mut stream = conn.stream();
+    let _broken = stream.write_all(b"who?").and_then(|()| stream.read_to_string(&mut answer));
+    answer
 }
 
 #[test]
@@ -27,12 +41,10 @@ fn every_endpoint_gets_its_share_wherever_it_is() {
         let (mut answers, mut directly) = (BTreeMap::<String, usize>::new(), 0);
         const REQUESTS: usize = 300;
         for _ in 0..REQUESTS {
-            let mut conn = home.client.connect(to);
+            let conn = home.client.connect(to);
             assert_eq!(conn.peer_addr(), to, "the client sees the service's address");
             directly += usize::from(is_direct(&home.client, &conn));
-            conn.send("GET / HTTP/1.0\r\n\r\n");
-            let answer = String::from_utf8(conn.receive_to_end()).unwrap();
-            *answers.entry(answer.split("\r\n\r\n").last().unwrap().to_owned()).or_default() += 1;
+            *answers.entry(ask(&conn)).or_default() += 1;
         }
         println!("{to}: {answers:?}, {directly} directly");
         // Of 300 draws of three, 100 are expected with a standard deviation of 8; nine of them are never seen.
@@ -60,16 +72,32 @@ fn an_endpoint_that_stops_to_listen_costs_a_connection_at_most() {
         is_direct(&home.client, &home.client.connect(service.addr(80))).then_some(())
     });
     second.stop();
-    eventually(DEADLINE, "it listens no longer", || home.server.try_connect(pods[1].addr(8080), DEADLINE).err().map(drop));
-    let failures = (0..40).filter(|_| home.client.try_connect(service.addr(80), DEADLINE).is_err()).count();
-    assert!(failures <= 1, "{failures} of 40 connections failed");
-    // One that is not ready gets none at all.
-    pods[1].set_ready(false);
-    eventually(DEADLINE, "the agent knows", || {
-        let before = home.agent.access_log().len();
-        (0..20).for_each(|_| drop(home.client.http_get(service.addr(80), "/")));
-        home.agent.wait_access("the last of them", |entry| entry.field("direction") == "outbound");
-        let log = home.agent.access_log();
-        log[before.min(log.len())..].iter().all(|entry| entry.field("dst.workload") != "web-2").then_some(())
+    eventually(DEADLINE, "it listens no longer", || {
+        home.server.try_connect(pods[1].addr(8080), DEADLINE).err().map(drop)
     });
+    let answers: Vec<_> =
+        (0..40).map(|_| home.client.try_connect(service.addr(80), DEADLINE).ok().map(|conn| ask(&conn))).collect();
+    let failures = answers.iter().filter(|answer| answer.as_deref() != Some("web-1")).count();
+    assert!(failures <= 1, "{failures} of 40 connections failed: {answers:?}");
+}
+
+#[test]
+fn an_endpoint_that_is_not_ready_gets_no_new_connection() {
+    let Some(home) = Home::new("an_endpoint_that_is_not_ready_gets_no_new_connection") else { return };
+    let pods = ["web-1", "web-2"].map(|name| home.node.pod(name).label("role", "web").start());
+    home.mesh.wait_enrolled(&pods.each_ref());
+    pods.iter().for_each(|pod| drop(serve_name(pod, 8080)));
+    let service = home.mesh.service("web").port(80, 8080).selector("role", "web").create();
+    home.agent.wait_service(&service);
+    let reached = |count: usize| (0..count).map(|_| ask(&home.client.connect(service.addr(80)))).collect::<Vec<_>>();
+    eventually(DEADLINE, "both are reached", || {
+        let answers = reached(10);
+        pods.iter().all(|pod| answers.contains(&pod.name())).then_some(())
+    });
+    let mut open = direct(&home.client, pods[1].addr(8080));
+    pods[1].set_ready(false);
+    eventually(DEADLINE, "the agent knows", || (!reached(20).contains(&pods[1].name())).then_some(()));
+    assert!(reached(100).iter().all(|answer| *answer == pods[0].name()));
+    open.send("who?");
+    open.expect("web-2");
 }

@@ -1,5 +1,6 @@
 //! What the agent tells of connections that do not pass through it.
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 
 use harness::{AccessEntry, Conn, DEADLINE, eventually};
@@ -27,6 +28,15 @@ fn exchange(conn: &mut Conn) {
     assert_eq!(conn.receive(RESPONSE).len(), RESPONSE);
 }
 
+/// Takes a request, and answers it; `false` if there was none.
+fn answer(conn: &mut Conn) -> bool {
+    let asked = conn.stream().read_exact(&mut vec![0; REQUEST]).is_ok();
+    if asked {
+        conn.send(vec![b'a'; RESPONSE]);
+    }
+    asked
+}
+
 #[track_caller]
 fn assert_complete(home: &Home, client: SocketAddr) {
     let [source, destination] = lines(home, client);
@@ -38,7 +48,11 @@ fn assert_complete(home: &Home, client: SocketAddr) {
         assert_eq!(line.destination_identity(), home.server.identity());
         assert_eq!(line.field("dst.addr"), home.server.addr(8080).to_string());
         assert_eq!([line.field("src.workload"), line.field("dst.workload")], ["client", "server"]);
-        assert!(line.line().contains("connection complete") && line.field("duration").ends_with("ms"), "{}", line.line());
+        assert!(
+            line.line().contains("connection complete") && line.field("duration").ends_with("ms"),
+            "{}",
+            line.line()
+        );
     }
 }
 
@@ -46,15 +60,12 @@ fn assert_complete(home: &Home, client: SocketAddr) {
 fn bytes_are_exact_whoever_ends_it_and_however() {
     let Some(home) = Home::new("bytes_are_exact_whoever_ends_it_and_however") else { return };
     home.server.serve(8080, |mut conn| {
-        if conn.receive(1).as_slice() == b"q" {
-            conn.receive(REQUEST - 1);
-            conn.send(vec![b'a'; RESPONSE]);
+        if answer(&mut conn) {
             conn.receive_to_end();
         }
     });
     home.server.serve(8081, |mut conn| {
-        conn.receive(REQUEST);
-        conn.send(vec![b'a'; RESPONSE]);
+        answer(&mut conn);
     });
     // The client closes.
     let mut conn = home.direct(8080);

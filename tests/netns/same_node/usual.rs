@@ -49,9 +49,9 @@ fn a_port_where_nobody_listens_refuses_as_without_the_mesh() {
     let Some(home) = Home::new("a_port_where_nobody_listens_refuses_as_without_the_mesh") else { return };
     for to in [home.server.addr(8080), home.server.addr6(8080)] {
         eventually(DEADLINE, "connect() itself is refused", || {
+            // Those that the agent relays are accepted first and reset then.
             let error = home.client.try_connect(to, DEADLINE).err()?;
-            assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-            Some(())
+            (error.kind() == ErrorKind::ConnectionRefused).then_some(())
         });
     }
     home.server.serve_echo(8080);
@@ -127,7 +127,8 @@ fn source_ports_may_be_the_same_for_two_servers_and_again() {
 
 #[test]
 fn where_the_switch_says_so_the_agent_relays() {
-    let Some(home) = Home::with_argument("where_the_switch_says_so_the_agent_relays", Some(("--same-node", "relay"))) else {
+    let Some(home) = Home::with_argument("where_the_switch_says_so_the_agent_relays", Some(("--same-node", "relay")))
+    else {
         return;
     };
     home.server.serve_echo(8080);

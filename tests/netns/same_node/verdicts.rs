@@ -116,7 +116,9 @@ fn the_port_is_a_part_of_the_verdict() {
 
 #[test]
 fn a_client_that_changes_its_identity_loses_what_its_new_one_may_not_have() {
-    let Some(home) = Home::new("a_client_that_changes_its_identity_loses_what_its_new_one_may_not_have") else { return };
+    let Some(home) = Home::new("a_client_that_changes_its_identity_loses_what_its_new_one_may_not_have") else {
+        return;
+    };
     home.server.serve_echo(8080);
     let policy = home.mesh.authorization_policy("only-client").action("ALLOW");
     let _policy = policy.rules(from(&home.client)).create();

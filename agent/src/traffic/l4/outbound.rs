@@ -154,7 +154,7 @@ async fn reach(
         match attempts.next(&route.candidates, Instant::now(), |below| fastrand::usize(..below)) {
             Next::Try(address, limit) => {
                 let hop = route::hop(&view, &shard.context.node, address)?;
-                match take(shard, &hop, Target { address, client, limit }, connection).await {
+                match take(shard, &hop, Target { address, asked: original, client, limit }, connection).await {
                     Ok(upstream) => return Ok(upstream),
                     Err(failure) => {
                         tracing::debug!(pod = %shard.pod.name, %original, %address, error = %failure, "attempt failed");
@@ -177,6 +177,8 @@ async fn reach(
 #[derive(Clone, Copy)]
 struct Target {
     address: SocketAddr,
+    /// What the client asked for.
+    asked: SocketAddr,
     client: SocketAddr,
     limit: Duration,
 }
@@ -219,9 +221,16 @@ async fn same_node(shard: &PodShard, workload: &Workload, target: Target) -> Res
     let source_ip = client.unwrap_or(target.client.ip());
     let asked = Request::new(Some(shard.pod.identity.clone()), source_ip, target.address);
     let admission = shard.admissions.admit(&pod.name, asked).map_err(Failure::Denied)?;
+    let dialling = dial::connect_application(&pod, &shard.context.sockets, client, target.address, target.limit);
+    if target.asked == target.address {
+        // The next ones go directly, also to hear from the pod itself that nobody listens there.
+        shard.context.direct.ask(&shard.pod, &pod, target.address);
+        return Ok((dialling.await?, admission));
+    }
+    // An endpoint that does not answer would fail a direct connection; the agent finds another.
+    let server = dialling.await?;
     shard.context.direct.ask(&shard.pod, &pod, target.address);
-    let sockets = &shard.context.sockets;
-    Ok((dial::connect_application(&pod, sockets, client, target.address, target.limit).await?, admission))
+    Ok((server, admission))
 }
 
 async fn tunnel(

@@ -55,6 +55,7 @@ pub struct Director {
     context: Arc<Context>,
     direct: Direct,
     mode: SameNode,
+    is_ending: bool,
     grants: Grants,
     reports: Reports,
     blocked: HashMap<(NetnsCookie, SocketAddr), Instant>,
@@ -66,7 +67,8 @@ impl Director {
     pub fn new(context: Arc<Context>, direct: Direct, mode: SameNode) -> Self {
         let mode = if mode == SameNode::Direct && !can_sever() { SameNode::Relay } else { mode };
         let first = u64::try_from(boot_time().as_nanos()).unwrap_or(1);
-        Self { context, direct, mode, grants: Grants::new(first), reports: Reports::default(), blocked: HashMap::new() }
+        let (grants, reports) = (Grants::new(first), Reports::default());
+        Self { context, direct, mode, is_ending: false, grants, reports, blocked: HashMap::new() }
     }
 
     /// Answers those who ask, and follows the mesh. Lets nobody go directly any more once `closing` is cancelled, and ends with `stop`.
@@ -81,7 +83,7 @@ impl Director {
                 // What has changed comes before what is asked.
                 biased;
                 () = stop.cancelled() => break,
-                () = closing.cancelled(), if self.mode == SameNode::Direct => self.close(),
+                () = closing.cancelled(), if !self.is_ending => self.close(),
                 Ok(()) = mesh.changed() => {
                     self.review(&mesh, &local);
                     self.follow_services(&mesh);
@@ -105,6 +107,7 @@ impl Director {
     }
 
     fn close(&mut self) {
+        self.is_ending = true;
         self.mode = SameNode::Relay;
         warn(self.direct.renew(Duration::ZERO));
     }
@@ -146,7 +149,7 @@ impl Director {
             return;
         }
         let view = Arc::clone(&mesh.borrow().view);
-        let steps = self.grants.review(&view, &local.borrow());
+        let steps = self.grants.review(&view, &local.borrow(), self.is_ending);
         self.withdraw(&steps);
         if steps.iter().any(|step| matches!(step, Step::Sever(_))) {
             self.sever(None);

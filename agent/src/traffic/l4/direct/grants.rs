@@ -118,11 +118,18 @@ impl Grants {
         true
     }
 
-    /// Looks at all verdicts again.
-    pub(super) fn review(&mut self, view: &MeshView, local: &LocalPods) -> Vec<Step> {
+    /// Looks at all verdicts again. `is_ending`: that pods have to end their connections means no more than that the agent ends, whom
+    /// these do not need.
+    pub(super) fn review(&mut self, view: &MeshView, local: &LocalPods, is_ending: bool) -> Vec<Step> {
         let mut steps = Vec::new();
         for (&number, grant) in &mut self.grants {
             let before = grant.standing.clone();
+            if matches!(before, Standing::Revoked(_)) {
+                continue;
+            }
+            if !is_ending && (grant.source.drain.has_ended() || grant.destination.drain.has_ended()) {
+                grant.standing = Standing::Revoked(None);
+            }
             grant.review(view, local);
             if before == Standing::Open && grant.standing != Standing::Open {
                 let key = (grant.source.netns.cookie(), grant.address);
@@ -229,10 +236,6 @@ impl Grant {
 
     fn review(&mut self, view: &MeshView, local: &LocalPods) {
         if matches!(self.standing, Standing::Revoked(_)) {
-            return;
-        }
-        if self.source.drain.has_ended() || self.destination.drain.has_ended() {
-            self.standing = Standing::Revoked(None);
             return;
         }
         if self.standing == Standing::Open && !self.holds(view, local) {
