@@ -22,16 +22,6 @@ pub const MAX_ADMITTED_FLOWS: usize = 262_144;
 pub const MAX_LISTENERS: usize = 32_768;
 /// `KUBELETS`: cgroups in which a kubelet runs. A node has one, and for a moment two while it is restarted.
 pub const MAX_KUBELETS: usize = 16;
-/// `VERDICTS`: pairs of pods of this node, with the port, that may talk to each other directly.
-pub const MAX_VERDICTS: usize = 65_536;
-/// `DIRECT_FLOWS`: connections between pods of this node that are open at once.
-pub const MAX_DIRECT_FLOWS: usize = 262_144;
-/// `SERVICES`: ports of services with an endpoint on this node.
-pub const MAX_SERVICE_PORTS: usize = 16_384;
-/// `ENDPOINTS`: what is behind them.
-pub const MAX_ENDPOINTS: usize = 262_144;
-/// `FLOW_EVENTS`: bytes of the ring; some 30,000 connections may end between two looks of the agent.
-pub const FLOW_EVENTS_BYTES: usize = 4 << 20;
 
 /// An IP address as the maps hold it: 16 bytes in network order, IPv4 as v4-mapped IPv6.
 #[repr(C)]
@@ -135,7 +125,7 @@ pub struct SocketNote {
     pub netns: u64,
     /// Direct: the verdict that let it go, as the agent numbered it.
     pub grant: u64,
-    /// Direct: bytes received when the other side had acknowledged this one's end; see [`crate::decide::totals`].
+    /// Direct: bytes received when the other side had acknowledged this one's end; see [`crate::decide::direct::totals`].
     pub received_at_end: u64,
     /// Captured or direct: where the application wanted to go.
     pub destination: Address,
@@ -236,144 +226,6 @@ pub mod admitted {
     pub const KUBELET: u32 = 2;
 }
 
-/// `VERDICTS`: who may connect directly to what on this node.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct VerdictKey {
-    /// Cookie of the client's network namespace.
-    pub netns: u64,
-    /// The server's address.
-    pub ip: Address,
-    /// The server's port.
-    pub port: u16,
-    /// Always 0.
-    pub padding: [u16; 3],
-}
-
-impl VerdictKey {
-    /// A key with its padding in order.
-    #[inline(always)]
-    #[must_use]
-    pub const fn new(netns: u64, ip: Address, port: u16) -> Self {
-        Self { netns, ip, port, padding: [0; 3] }
-    }
-}
-
-/// `DIRECT_FLOWS`: what is known about a direct connection; the entry is there for as long as the client's socket.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DirectFlow {
-    /// The verdict that let it go. It lets the connection in only while it is in force.
-    pub grant: u64,
-    /// Cookie of the client's network namespace.
-    pub netns: u64,
-    /// Cookie of the client's socket.
-    pub socket: u64,
-    /// When it began: nanoseconds on `CLOCK_BOOTTIME`.
-    pub began_ns: u64,
-    /// Where the application wanted to go; a service's address, or the pod's.
-    pub asked: Address,
-    /// Its port.
-    pub asked_port: u16,
-    /// Always 0.
-    pub padding: u16,
-    /// A constant of [`stage`].
-    pub stage: u32,
-}
-
-/// `DIRECT_FLOWS`: how far a direct connection has come.
-pub mod stage {
-    /// The client's first packet leaves.
-    pub const BEGUN: u32 = 0;
-    /// It has arrived in a pod of this node, and was let in.
-    pub const ARRIVED: u32 = 1;
-    /// The client has the server's answer.
-    pub const ESTABLISHED: u32 = 2;
-}
-
-/// An address with its port: the key of `SERVICES`, and the value of `ENDPOINTS`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Target {
-    /// The address.
-    pub ip: Address,
-    /// The port.
-    pub port: u16,
-    /// Always 0.
-    pub padding: u16,
-}
-
-impl Target {
-    /// A target with its padding in order.
-    #[inline(always)]
-    #[must_use]
-    pub const fn new(ip: Address, port: u16) -> Self {
-        Self { ip, port, padding: 0 }
-    }
-}
-
-/// `SERVICES`: which endpoints are behind a service's port.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EndpointSet {
-    /// The set's number; a set never changes, another takes its place.
-    pub number: u32,
-    /// How many there are.
-    pub count: u32,
-}
-
-/// `ENDPOINTS`: one of a set.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct EndpointKey {
-    /// The set's number.
-    pub set: u32,
-    /// Counted from 0.
-    pub index: u32,
-}
-
-/// `FLOW_EVENTS`: a direct connection has ended.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowEnd {
-    /// See [`DirectFlow::grant`].
-    pub grant: u64,
-    /// See [`DirectFlow::netns`].
-    pub netns: u64,
-    /// See [`DirectFlow::began_ns`].
-    pub began_ns: u64,
-    /// When it ended.
-    pub ended_ns: u64,
-    /// Bytes from the client that the server has acknowledged.
-    pub sent: u64,
-    /// Bytes that the client has received.
-    pub received: u64,
-    /// Its addresses and ports as the server sees them.
-    pub flow: Flow,
-    /// See [`DirectFlow::asked`].
-    pub asked: Address,
-    /// Its port.
-    pub asked_port: u16,
-    /// Always 0.
-    pub padding: u16,
-    /// A constant of [`ending`].
-    pub ending: u32,
-    /// Always 0.
-    pub padding_too: u32,
-}
-
-/// `FLOW_EVENTS`: how a direct connection ended.
-pub mod ending {
-    /// Both sides, or at least one, said that it was over.
-    pub const CLOSED: u32 = 0;
-    /// Reset, or timed out.
-    pub const ABORTED: u32 = 1;
-    /// Nobody listened, or nobody answered.
-    pub const REFUSED: u32 = 2;
-    /// It was answered by somebody who is no pod of this node, and cut off before it carried anything.
-    pub const STRAYED: u32 = 3;
-}
-
 /// `LISTENERS`: which of the agent's listening sockets serves a pod in a role.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -444,22 +296,14 @@ const _: () = {
     assert!(size_of::<OriginalDestination>() == 48);
     assert!(size_of::<Flow>() == 36);
     assert!(size_of::<ListenerKey>() == 20);
-    assert!(size_of::<VerdictKey>() == 32);
-    assert!(size_of::<DirectFlow>() == 56);
-    assert!(size_of::<Target>() == 20);
-    assert!(size_of::<EndpointSet>() == 8);
-    assert!(size_of::<EndpointKey>() == 8);
-    assert!(size_of::<FlowEnd>() == 112);
     assert!(Counter::FlowEventsFull as usize + 1 == Counter::COUNT);
 };
 
 /// What only the agent needs.
 #[cfg(feature = "user")]
 pub mod user {
-    use super::{
-        DirectFlow, EndpointKey, EndpointSet, Flow, FlowEnd, ListenerKey, OriginalDestination, PodAddresses,
-        SocketNote, SourceKey, Target, VerdictKey,
-    };
+    use super::{Flow, ListenerKey, OriginalDestination, PodAddresses, SocketNote, SourceKey};
+    use crate::abi_direct::{DirectFlow, EndpointKey, EndpointSet, FlowEnd, Target, VerdictKey};
 
     // SAFETY: plain integers without implicit padding, as the sizes above show.
     unsafe impl aya::Pod for Flow {}

@@ -4,8 +4,9 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_netns_cookie};
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use sotto_ebpf::abi::{Address, Counter, OUTBOUND_PORT, PodAddresses, SocketNote, Target};
-use sotto_ebpf::decide::{self, Outbound};
+use sotto_ebpf::abi::{Address, Counter, OUTBOUND_PORT, PodAddresses, SocketNote};
+use sotto_ebpf::abi_direct::Target;
+use sotto_ebpf::decide::redirect::{Outbound, outbound};
 
 use crate::context::SockAddr;
 use crate::direct::{self, Way};
@@ -72,7 +73,7 @@ fn capture(ctx: &SockAddrContext, call: SockAddr, destination: Address, source: 
         return Verdict::Allow;
     };
     let port = call.port();
-    match decide::outbound(destination, port, &pod) {
+    match outbound(destination, port, &pod) {
         Outbound::AlreadyCaptured => Verdict::Allow,
         Outbound::LeaveAlone => {
             if earlier.is_some() {

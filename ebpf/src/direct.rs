@@ -6,11 +6,10 @@
 
 use aya_ebpf::bindings::{BPF_RB_NO_WAKEUP, bpf_sock_ops};
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_setsockopt};
-use sotto_ebpf::abi::{
-    Address, Counter, DirectFlow, EndpointKey, Flow, FlowEnd, PodAddresses, SocketNote, Target, VerdictKey, ending,
-    stage,
-};
-use sotto_ebpf::decide;
+use sotto_ebpf::abi::{Address, Counter, Flow, PodAddresses, SocketNote};
+use sotto_ebpf::abi_direct::{DirectFlow, EndpointKey, FlowEnd, Target, VerdictKey, ending, stage};
+use sotto_ebpf::decide::direct::{ended_in_order, pick, speaks_for_itself, totals};
+use sotto_ebpf::decide::tcp;
 
 use crate::context::{SockAddr, SockOps};
 use crate::maps::{DIRECT_FLOWS, ENDPOINTS, FLOW_EVENTS, LEASE, PODS, SERVICES, VERDICTS, count};
@@ -42,7 +41,7 @@ pub(crate) fn way(call: SockAddr, netns: u64, pod: &PodAddresses, asked: Target,
     let (target, picked) = (endpoint.unwrap_or(asked), endpoint.is_some());
     // SAFETY: values are replaced, never changed in place, and this one is copied at once.
     let grant = unsafe { VERDICTS.get(VerdictKey::new(netns, target.ip, target.port)) }.copied();
-    let may = decide::speaks_for_itself(source, target.ip, pod) && !call.has_its_own_way();
+    let may = speaks_for_itself(source, target.ip, pod) && !call.has_its_own_way();
     Some(Way { target, picked, grant: grant.filter(|_| may) })
 }
 
@@ -52,7 +51,7 @@ fn endpoint(asked: &Target) -> Option<Target> {
     // SAFETY: as above.
     let set = unsafe { SERVICES.get(asked) }.copied()?;
     // SAFETY: the helper has no arguments.
-    let index = decide::pick(unsafe { bpf_get_prandom_u32() }, set.count);
+    let index = pick(unsafe { bpf_get_prandom_u32() }, set.count);
     // SAFETY: as above.
     unsafe { ENDPOINTS.get(EndpointKey { set: set.number, index }) }.copied()
 }
@@ -69,7 +68,7 @@ pub(crate) fn begin(call: SockOps, note: &SocketNote, flow: &Flow) {
     // SAFETY: as above.
     let Some(pod) = unsafe { PODS.get(note.netns) }.copied() else { return };
     // A pod may have further addresses, and routes that choose them; the verdict is about this one.
-    if !decide::speaks_for_itself(flow.remote, flow.local, &pod) {
+    if !speaks_for_itself(flow.remote, flow.local, &pod) {
         return;
     }
     let entry = DirectFlow {
@@ -160,16 +159,16 @@ pub(crate) fn end(call: SockOps, note: &SocketNote, flow: &Flow, old: u32) {
     let Some(entry) = unsafe { DIRECT_FLOWS.get(flow) }.copied() else { return };
     let _ = DIRECT_FLOWS.remove(flow);
     let ending = match entry.stage {
-        stage::ESTABLISHED if decide::ended_in_order(old) => ending::CLOSED,
+        stage::ESTABLISHED if ended_in_order(old) => ending::CLOSED,
         stage::ESTABLISHED => ending::ABORTED,
-        _ if old == decide::tcp::SYN_SENT => ending::REFUSED,
+        _ if old == tcp::SYN_SENT => ending::REFUSED,
         _ => ending::STRAYED,
     };
     let for_service = note.destination != flow.local || note.port != flow.local_port;
     if ending == ending::REFUSED && for_service {
         withdraw(note, flow);
     }
-    let totals = decide::totals(call.bytes_acknowledged(), call.bytes_received(), note.received_at_end, old);
+    let totals = totals(call.bytes_acknowledged(), call.bytes_received(), note.received_at_end, old);
     tell(FlowEnd {
         grant: entry.grant,
         netns: entry.netns,

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::BPF_SK_LOOKUP_F_REPLACE;
 use aya_ebpf::macros::sk_lookup;
 use aya_ebpf::programs::SkLookupContext;
 use sotto_ebpf::abi::{Address, Counter, Flow, ListenerKey, Role, admitted};
-use sotto_ebpf::decide::{self, Inbound};
+use sotto_ebpf::decide::redirect::{Inbound, from_inside, inbound};
 
 use crate::context::SkLookup;
 use crate::direct::{self, Arrival};
@@ -25,8 +25,8 @@ fn sotto_inbound(ctx: SkLookupContext) -> u32 {
         return PASS;
     }
     let flow = call.flow();
-    let inside = decide::from_inside(call.device() == LOOPBACK_IFINDEX, flow.local, flow.remote);
-    match decide::inbound(flow.local_port, inside) {
+    let inside = from_inside(call.device() == LOOPBACK_IFINDEX, flow.local, flow.remote);
+    match inbound(flow.local_port, inside) {
         Inbound::Application => PASS,
         Inbound::Refuse => {
             count(Counter::RefusedReservedPort);

@@ -1,4 +1,4 @@
-//! What the eBPF programs and the agent share: layouts ([`abi`]) and pure decisions ([`decide`]).
+//! What the eBPF programs and the agent share: layouts ([`abi`], [`abi_direct`]) and pure decisions ([`decide`]).
 //!
 //! Each program is one file beside this one, and `maps.rs` declares the maps:
 //!
@@ -29,4 +29,5 @@
 #![cfg_attr(target_arch = "bpf", no_std)]
 
 pub mod abi;
+pub mod abi_direct;
 pub mod decide;

@@ -5,9 +5,12 @@ use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf, SkStorage, SockHa
 use aya_ebpf::helpers::generated::{bpf_map_lookup_elem, bpf_sk_release, bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_map;
 use sotto_ebpf::abi::{
-    Counter, DirectFlow, EndpointKey, EndpointSet, FLOW_EVENTS_BYTES, Flow, FlowEnd, ListenerKey, MAX_ADMITTED_FLOWS,
-    MAX_DIRECT_FLOWS, MAX_ENDPOINTS, MAX_KUBELETS, MAX_LISTENERS, MAX_ORIGINAL_DESTINATIONS, MAX_PODS,
-    MAX_SERVICE_PORTS, MAX_VERDICTS, OriginalDestination, PodAddresses, SocketNote, SourceKey, Target, VerdictKey,
+    Counter, Flow, ListenerKey, MAX_ADMITTED_FLOWS, MAX_KUBELETS, MAX_LISTENERS, MAX_ORIGINAL_DESTINATIONS, MAX_PODS,
+    OriginalDestination, PodAddresses, SocketNote, SourceKey,
+};
+use sotto_ebpf::abi_direct::{
+    DirectFlow, EndpointKey, EndpointSet, FLOW_EVENTS_BYTES, FlowEnd, MAX_DIRECT_FLOWS, MAX_ENDPOINTS,
+    MAX_SERVICE_PORTS, MAX_VERDICTS, Target, VerdictKey,
 };
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;

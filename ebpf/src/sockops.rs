@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use sotto_ebpf::abi::{Counter, Flow, OUTBOUND_PORT, OriginalDestination, SocketNote, SourceKey, admitted};
-use sotto_ebpf::decide;
+use sotto_ebpf::decide::redirect::forget_when_closed;
 
 use crate::context::SockOps;
 use crate::direct;
@@ -105,7 +105,7 @@ fn admit(ctx: &SockOpsContext, call: SockOps, why: u32) {
 fn closed(call: SockOps) {
     let Some(note) = note_of(call) else { return };
     match note.kind {
-        SocketNote::CAPTURED if decide::forget_when_closed(call.old_state()) => {
+        SocketNote::CAPTURED if forget_when_closed(call.old_state()) => {
             // An entry that the agent took is not there; that is the usual case.
             let _ = ORIGINAL_DESTINATIONS.remove(source(note, call));
         }

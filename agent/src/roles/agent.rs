@@ -200,10 +200,8 @@ impl Agent {
         let (certificates, renewal) = CertificateStore::new(parts.authority, store);
         let (local, local_pods) = watch::channel(Arc::<LocalPods>::default());
         let (status, enrolment) = watch::channel(Arc::<EnrolmentStatus>::default());
-        let (kubelet_status, kubelet_seen) = watch::channel(KubeletStatus::default());
         let host = NetnsCookie::of_this_thread().context("reading the node's network namespace cookie")?;
-        let kubelet =
-            follow::follow(redirect.kubelets()?, (config.cgroup.clone(), config.kubelet.clone()), host, kubelet_status);
+        let (kubelet, kubelet_seen) = follow_kubelet(&config, &redirect, host)?;
 
         let tunnel = Arc::new(config.tunnel.clone());
         let (asker, asks) = ask::channel();
@@ -238,23 +236,15 @@ impl Agent {
             ready: Some(readiness.wait_for("pods")),
         };
         let drain = Drain::new();
-        let settings = reconcile::Config {
-            node: Arc::clone(&config.node),
-            threads: config.threads,
-            host,
-            grace: GONE_POD_GRACE,
-            descriptors: budgets.descriptors,
-            memory: budgets.memory,
-        };
+        let settings = reconciling(&config, host, budgets);
         let reconciler =
             Reconciler::new(settings, (redirect, parts.locate), certificates.clone(), outputs, drain.clone());
-        let trust_domain = config.trust_domain.clone();
         let shown = Shown {
             mesh: mesh.1.clone(),
             enrolment,
             kubelet: kubelet_seen,
             certificates,
-            trust_domain,
+            trust_domain: config.trust_domain.clone(),
             metrics,
             readiness,
         };
@@ -265,7 +255,7 @@ impl Agent {
             decide_exit: parts.decide_exit,
             mesh,
             renewal: renewal.boxed(),
-            kubelet: kubelet.boxed(),
+            kubelet,
             director,
             reconciler,
             threads,
@@ -325,6 +315,27 @@ impl Agent {
         };
         let (result, ()) = tokio::join!(work, background);
         result
+    }
+}
+
+fn follow_kubelet(
+    config: &Config,
+    redirect: &Redirect,
+    host: NetnsCookie,
+) -> Result<(BoxFuture<'static, ()>, watch::Receiver<KubeletStatus>), redirect::RedirectError> {
+    let (status, seen) = watch::channel(KubeletStatus::default());
+    let place = (config.cgroup.clone(), config.kubelet.clone());
+    Ok((follow::follow(redirect.kubelets()?, place, host, status).boxed(), seen))
+}
+
+fn reconciling(config: &Config, host: NetnsCookie, budgets: Budgets) -> reconcile::Config {
+    reconcile::Config {
+        node: Arc::clone(&config.node),
+        threads: config.threads,
+        host,
+        grace: GONE_POD_GRACE,
+        descriptors: budgets.descriptors,
+        memory: budgets.memory,
     }
 }
 

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, SockHash};
-use sotto_ebpf::abi::{Address, DirectFlow, Flow, ListenerKey, OriginalDestination, PodAddresses, Role, SourceKey};
+use sotto_ebpf::abi::{Address, Flow, ListenerKey, OriginalDestination, PodAddresses, Role, SourceKey};
+use sotto_ebpf::abi_direct::DirectFlow;
 
 use super::config::Config;
 use super::error::RedirectError;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use aya::maps::{Array, MapData, RingBuf};
 use sotto_ebpf::abi::user::read;
-use sotto_ebpf::abi::{Address, DirectFlow, Flow, FlowEnd, ending, stage};
+use sotto_ebpf::abi::{Address, Flow};
+use sotto_ebpf::abi_direct::{DirectFlow, FlowEnd, ending, stage};
 
 use super::services::{Endpoints, Services};
 use super::verdicts::Verdicts;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use aya::maps::{HashMap, MapData};
-use sotto_ebpf::abi::{Address, EndpointKey, EndpointSet, Target};
+use sotto_ebpf::abi::Address;
+use sotto_ebpf::abi_direct::{EndpointKey, EndpointSet, Target};
 
 use crate::drivers::redirect::error::RedirectError;
 

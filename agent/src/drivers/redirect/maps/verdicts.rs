@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::maps::{HashMap as KernelMap, MapData, MapError};
-use sotto_ebpf::abi::{Address, PodAddresses, VerdictKey};
+use sotto_ebpf::abi::{Address, PodAddresses};
+use sotto_ebpf::abi_direct::VerdictKey;
 
 use crate::drivers::redirect::error::RedirectError;
 use crate::sys::netns::NetnsCookie;

@@ -1,6 +1,9 @@
 //! Every rule of [`super`], for IPv4, IPv6 and v4-mapped addresses.
 
-use super::*;
+use super::direct::{Totals, ended_in_order, pick, speaks_for_itself, totals};
+use super::redirect::{Inbound, Outbound, forget_when_closed, from_inside, inbound, outbound};
+use super::tcp;
+use crate::abi::{Address, HBONE_PORT, OUTBOUND_PORT, PLAINTEXT_PORT, PodAddresses, Role};
 
 fn ip(text: &str) -> Address {
     Address::from_ip(text.parse().unwrap())

@@ -1,5 +1,6 @@
-//! What happens to a connection: pure functions of what the kernel shows the programs, tested on the host.
+//! Whether a connection is captured, and who takes one that arrives.
 
+use super::tcp;
 use crate::abi::{Address, HBONE_PORT, OUTBOUND_PORT, PLAINTEXT_PORT, PodAddresses, Role};
 
 /// What becomes of an application's connect() in an enrolled pod.
@@ -103,76 +104,3 @@ fn is_loopback(address: Address) -> bool {
 pub fn forget_when_closed(old: u32) -> bool {
     !matches!(old, tcp::FIN_WAIT_1 | tcp::FIN_WAIT_2 | tcp::CLOSING)
 }
-
-/// TCP states, as in the kernel's `tcp_states.h`.
-pub mod tcp {
-    /// The client waits for an answer.
-    pub const SYN_SENT: u32 = 2;
-    /// This side has ended, and the other has not acknowledged it.
-    pub const FIN_WAIT_1: u32 = 4;
-    /// This side has ended, and the other has acknowledged it.
-    pub const FIN_WAIT_2: u32 = 5;
-    /// Both have ended, the other first or alone.
-    pub const CLOSE_WAIT: u32 = 8;
-    /// Both have ended, the other first; its acknowledgement is awaited.
-    pub const LAST_ACK: u32 = 9;
-    /// Both have ended at once.
-    pub const CLOSING: u32 = 11;
-}
-
-/// Which of `count` endpoints a connection goes to; each with the same chance, as far as `random` gives it.
-#[inline(always)]
-#[must_use]
-pub const fn pick(random: u32, count: u32) -> u32 {
-    ((random as u64 * count as u64) >> 32) as u32
-}
-
-/// Whether a socket that was bound to `source` before it connects speaks from the pod's own address. One that is not bound does:
-/// the pod has one address per family.
-#[inline(always)]
-#[must_use]
-pub fn speaks_for_itself(source: Address, destination: Address, pod: &PodAddresses) -> bool {
-    let own = if destination.v4_word().is_some() { pod.address_v4() } else { pod.address_v6() };
-    let unbound = source.0[0] == 0 && source.0[1] == 0 && source.0[3] == 0;
-    unbound || own == Some(source)
-}
-
-/// Bytes of the application that a connection has carried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Totals {
-    /// From this side, as far as the other has acknowledged them.
-    pub sent: u64,
-    /// From the other side.
-    pub received: u64,
-}
-
-/// What a client's socket has carried when it closes from TCP state `old`. `acknowledged` and `received` are the kernel's numbers
-/// (RFC 4898), in which this side's SYN, and the FIN of either, count as a byte each.
-///
-/// A socket that leaves FIN-WAIT-2 may or may not have seen the other side's FIN: the kernel goes on without a socket where the
-/// application is gone. What was received after that state was entered (`received_at_end`) has a FIN at its end if there is any.
-#[inline(always)]
-#[must_use]
-pub const fn totals(acknowledged: u64, received: u64, received_at_end: u64, old: u32) -> Totals {
-    let own_fin = matches!(old, tcp::FIN_WAIT_2 | tcp::CLOSING | tcp::LAST_ACK);
-    let their_fin = match old {
-        tcp::CLOSE_WAIT | tcp::CLOSING | tcp::LAST_ACK => true,
-        tcp::FIN_WAIT_2 => received > received_at_end,
-        _ => false,
-    };
-    Totals {
-        sent: acknowledged.saturating_sub(1 + own_fin as u64),
-        received: received.saturating_sub(their_fin as u64),
-    }
-}
-
-/// Whether an established connection that closes from TCP state `old` was ended by one of its sides, not broken off.
-#[inline(always)]
-#[must_use]
-pub const fn ended_in_order(old: u32) -> bool {
-    matches!(old, tcp::FIN_WAIT_2 | tcp::CLOSING | tcp::LAST_ACK)
-}
-
-#[cfg(test)]
-#[path = "decide_tests.rs"]
-mod tests;
