@@ -185,6 +185,10 @@ pub struct AgentArgs {
     #[arg(long, value_name = "PATH")]
     pub kubelet_cgroup: Option<KubeletCgroup>,
 
+    /// How connections between two enrolled pods of this node travel
+    #[arg(long, value_enum, default_value_t = SameNodeArg::Direct)]
+    pub same_node: SameNodeArg,
+
     /// What to log, in the form of RUST_LOG
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
@@ -243,6 +247,15 @@ pub enum TunnelChoice {
     Auto,
     /// HBONE with everybody
     H2,
+}
+
+/// How connections between two enrolled pods of one node travel.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum SameNodeArg {
+    /// Straight from pod to pod, once the agent has let the first of their kind in; identity and policy are enforced in the kernel
+    Direct,
+    /// Through the agent, each of them
+    Relay,
 }
 
 /// How log lines look.

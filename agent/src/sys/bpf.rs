@@ -13,6 +13,7 @@ const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_LINK_DETACH: libc::c_int = 34;
 
@@ -78,6 +79,49 @@ impl Map {
             Ok(_) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+}
+
+/// Entries that one system call reads; a bucket of a hash map has to fit, and a balanced map's have few.
+const BATCH: usize = 1024;
+
+impl Map {
+    /// Shows every entry of a hash map, many per system call. One that comes or goes meanwhile may be shown or not.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+        let (mut keys, mut values) = (vec![0u8; BATCH * self.key_size], vec![0u8; BATCH * self.value_size]);
+        // What the kernel remembers between two calls: the number of a bucket, in as much room as it may ask for.
+        let (mut at, mut next) = (vec![0u8; self.key_size.max(8)], vec![0u8; self.key_size.max(8)]);
+        let mut is_first = true;
+        loop {
+            let mut attributes = BatchAttributes {
+                at: if is_first { 0 } else { at.as_mut_ptr().expose_provenance() as u64 },
+                next: next.as_mut_ptr().expose_provenance() as u64,
+                keys: keys.as_mut_ptr().expose_provenance() as u64,
+                values: values.as_mut_ptr().expose_provenance() as u64,
+                count: BATCH as u32,
+                map: self.fd.as_raw_fd().cast_unsigned(),
+                element_flags: 0,
+                flags: 0,
+            };
+            // SAFETY: there is room for `count` keys and values of the sizes that `new` has checked, and for a place in the map.
+            let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) };
+            let is_last = match result {
+                Ok(_) => false,
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+                Err(error) => return Err(error),
+            };
+            let found = (attributes.count as usize).min(BATCH);
+            let entries = keys.chunks_exact(self.key_size).zip(values.chunks_exact(self.value_size));
+            entries.take(found).for_each(|(key, value)| show(key, value));
+            if is_last {
+                return Ok(());
+            }
+            is_first = false;
+            std::mem::swap(&mut at, &mut next);
         }
     }
 }
@@ -194,6 +238,18 @@ impl ElementAttributes {
             flags: 0,
         }
     }
+}
+
+#[repr(C)]
+struct BatchAttributes {
+    at: u64,
+    next: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
 }
 
 #[repr(C)]

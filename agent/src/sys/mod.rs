@@ -7,4 +7,5 @@ pub mod limits;
 pub mod mount;
 pub mod netns;
 pub mod reply_path;
+pub mod sock_diag;
 pub mod socket;
