@@ -34,6 +34,7 @@ use crate::runtime::shards::{self, Commands};
 use crate::sys::limits;
 use crate::sys::netns::NetnsCookie;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::series::Limits;
 use crate::traffic::l4::context::Context;
 use crate::traffic::l4::shard::{self, Serve};
 
@@ -60,6 +61,8 @@ pub struct Config {
     pub cgroup: Option<PathBuf>,
     /// Where the kubelet is, whose probes reach pods whatever policy says.
     pub kubelet: KubeletCgroup,
+    /// What keeps the metrics of connections within bounds.
+    pub series: Limits,
 }
 
 /// What becomes of the pods' capture when an agent ends by a signal.
@@ -185,7 +188,7 @@ struct Agent {
 impl Agent {
     fn start(config: Config, parts: Parts, budgets: Budgets) -> anyhow::Result<Self> {
         let readiness = Readiness::new();
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(&config.cluster, config.series));
         let attach = redirect::Config { cgroup: config.cgroup.clone(), ..redirect::Config::for_node(&config.node) };
         let redirect = Redirect::load(&attach)?;
         let (state, follow) = (parts.source)(&readiness)?;
@@ -215,6 +218,7 @@ impl Agent {
                 handshake_limit: HANDSHAKE_LIMIT,
                 dial_limit: config.patience.overall,
                 idle: IDLE_TUNNEL,
+                metrics: metrics.tunnels.clone(),
             },
             patience: config.patience.clone(),
             handshake_limit: HANDSHAKE_LIMIT,
@@ -226,7 +230,7 @@ impl Agent {
             local,
             status,
             metrics: Arc::clone(&metrics),
-            ready: Some(readiness.wait_for("pods")),
+            readiness: readiness.clone(),
         };
         let drain = Drain::new();
         let settings = reconcile::Config {

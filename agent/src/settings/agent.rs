@@ -9,6 +9,7 @@ use crate::drivers::tunnel::Config as TunnelConfig;
 use crate::mesh::upstream::attempts::Patience;
 use crate::roles::agent::Config;
 use crate::roles::pages::Addresses;
+use crate::telemetry::series::Limits;
 
 /// Checks the flags and turns them into what the agent needs.
 ///
@@ -30,6 +31,7 @@ pub(super) fn config(node: String, args: AgentArgs, pages: Addresses) -> anyhow:
         patience: Patience::default(),
         cgroup: None,
         kubelet: args.kubelet_cgroup.unwrap_or_default(),
+        series: Limits { series: args.metrics_series.into(), idle: args.metrics_idle },
     })
 }
 

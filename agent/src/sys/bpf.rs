@@ -13,6 +13,7 @@ const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_LINK_DETACH: libc::c_int = 34;
 
@@ -24,7 +25,11 @@ pub struct Map {
     fd: OwnedFd,
     key_size: usize,
     value_size: usize,
+    capacity: usize,
 }
+
+/// Entries that are counted at a time. The kernel takes whole buckets, which in a hash map hold a few entries.
+const BATCH: usize = 4096;
 
 impl Map {
     /// Takes a map whose keys and values have these sizes in bytes. Not for per-CPU maps.
@@ -46,7 +51,7 @@ impl Map {
                 format!("the map has {}-byte keys and {}-byte values", info.key_size, info.value_size),
             ));
         }
-        Ok(Self { fd, key_size, value_size })
+        Ok(Self { fd, key_size, value_size, capacity: info.max_entries as usize })
     }
 
     /// Sets the value of a key.
@@ -61,6 +66,52 @@ impl Map {
         let mut attributes = ElementAttributes::new(&self.fd, key, value.as_ptr());
         // SAFETY: key and value are as long as the kernel takes them to be, which `new` has checked; it only reads them.
         unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attributes) }.map(drop)
+    }
+
+    /// Entries that there is room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Counts the entries of a hash map, as many at a time as make a system call worth it. What comes and goes meanwhile may be
+    /// counted or not.
+    ///
+    /// # Errors
+    /// What the kernel says; EINVAL before Linux 5.6.
+    pub fn count(&self) -> io::Result<usize> {
+        let (mut keys, mut values) = (vec![0_u8; BATCH * self.key_size], vec![0_u8; BATCH * self.value_size]);
+        // For a hash map this is a bucket's number; other maps would write a key.
+        let mut position = vec![0_u8; self.key_size.max(size_of::<u32>())];
+        let (mut total, mut begun) = (0, false);
+        // A map never has more; the kernel answers ENOENT before.
+        while total <= self.capacity {
+            let place = position.as_mut_ptr().expose_provenance() as u64;
+            let mut attributes = BatchAttributes {
+                from: if begun { place } else { 0 },
+                to: place,
+                keys: keys.as_mut_ptr().expose_provenance() as u64,
+                values: values.as_mut_ptr().expose_provenance() as u64,
+                count: BATCH as u32,
+                map: self.fd.as_raw_fd().cast_unsigned(),
+                element_flags: 0,
+                flags: 0,
+            };
+            // SAFETY: keys and values have room for as many elements as `count` says, of the sizes that `new` has checked; the
+            // position is written to for at most a key's length.
+            let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) };
+            let ended = match result {
+                Ok(_) => false,
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+                Err(error) => return Err(error),
+            };
+            total += attributes.count as usize;
+            begun = true;
+            if ended {
+                break;
+            }
+        }
+        Ok(total)
     }
 
     /// Takes the value of a key out of a hash map, in one step. `false`: there is none, and `value` is as it was.
@@ -194,6 +245,18 @@ impl ElementAttributes {
             flags: 0,
         }
     }
+}
+
+#[repr(C)]
+struct BatchAttributes {
+    from: u64,
+    to: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
 }
 
 #[repr(C)]

@@ -6,5 +6,6 @@ pub mod cgroup;
 pub mod limits;
 pub mod mount;
 pub mod netns;
+pub mod process;
 pub mod reply_path;
 pub mod socket;

@@ -13,6 +13,7 @@ use super::config::Config;
 use super::counters::Counters;
 use super::error::RedirectError;
 use super::features::Facts;
+use super::fill::Maps;
 use super::kubelets::Kubelets;
 use super::load::Programs;
 use super::pins::Pins;
@@ -184,6 +185,14 @@ impl Redirect {
     /// When the kernel refuses.
     pub fn kubelets(&self) -> Result<Kubelets, RedirectError> {
         Kubelets::open(&self.pins)
+    }
+
+    /// How full the maps are.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn maps(&self) -> Result<Maps, RedirectError> {
+        Maps::open(&self.pins)
     }
 
     /// What the programs have counted.

@@ -24,6 +24,7 @@ use crate::model::identity::Identity;
 use crate::runtime::budget::{Exhausted, Permit};
 use crate::runtime::tasks::LocalTasks;
 use crate::telemetry::labels::ResponseFlags;
+use crate::telemetry::metrics::TunnelMetrics;
 
 /// Whom a tunnel leads to. The source pod is the pool's own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +48,8 @@ pub struct Config {
     pub dial_limit: Duration,
     /// A tunnel without a stream for this long is closed.
     pub idle: Duration,
+    /// What is counted.
+    pub metrics: TunnelMetrics,
 }
 
 /// See the module.
@@ -107,6 +110,24 @@ pub enum OpenFailure {
     TimedOut(Duration),
 }
 
+impl TunnelError {
+    /// The error in one word, for metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Dial(DialError::Refused(_)) => "refused",
+            Self::Dial(DialError::TimedOut { .. }) => "timed_out",
+            Self::Dial(DialError::Unreachable { .. }) => "unreachable",
+            Self::Dial(DialError::Local { .. }) => "local",
+            Self::Tls(HandshakeError::Credentials(_)) => "no_certificate",
+            Self::Tls(_) => "tls",
+            Self::Http2(_) => "http2",
+            Self::Limit(_) => "limit",
+            Self::Ended => "ended",
+        }
+    }
+}
+
 impl OpenFailure {
     /// Whether another attempt can help.
     #[must_use]
@@ -131,6 +152,7 @@ impl OpenFailure {
         match self {
             Self::Tunnel(error) => match &**error {
                 TunnelError::Dial(_) | TunnelError::Limit(_) | TunnelError::Ended => ResponseFlags::Connect,
+                TunnelError::Tls(HandshakeError::Credentials(_)) => ResponseFlags::IdentityError,
                 TunnelError::Tls(_) => ResponseFlags::TlsFailure,
                 TunnelError::Http2(_) => ResponseFlags::H2HandshakeFailure,
             },
@@ -206,7 +228,8 @@ impl Pool {
     }
 
     async fn dial(self: &Rc<Self>, key: Key) -> Result<(), Arc<TunnelError>> {
-        let made = self.make(&key).await;
+        self.config.metrics.dialling();
+        let made = self.make(&key).await.inspect_err(|error| self.config.metrics.failed(error.reason()));
         let mut slots = self.slots.borrow_mut();
         let slot = slots.entry(key.clone()).or_default();
         slot.dialing = None;
@@ -234,8 +257,9 @@ impl Pool {
         let config = client_config(&self.pod.credentials, [key.identity.clone()].into(), HBONE_PROTOCOLS);
         let session = handshake::connect(socket, &config, *handshake_limit).await.map_err(TunnelError::Tls)?;
         let (client, connection) = client::handshake(session.stream, tunnel).await.map_err(TunnelError::Http2)?;
+        let open = self.config.metrics.made();
         let held = async move {
-            let _permit = permit;
+            let _held = (permit, open);
             drop(connection.await);
         };
         Ok((client, held))

@@ -42,13 +42,11 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     match reached {
         Ok(upstream) => {
             let arrived = upstream.admission().map(|admission| connection.arrived(admission.verdict.clone()));
-            let records = [Some(connection), arrived].map(|c| c.map(|c| c.opened(&shard.context, at)));
-            let traffic = Traffic::default();
-            let result = upstream.relay(&shard, client, &traffic).await;
+            let record = connection.opened(&shard.context, at);
+            let beside = arrived.map(|connection| record.beside(connection));
+            let result = upstream.relay(&shard, client, record.traffic()).await;
             shard.note_end(peer, result.as_ref().err());
-            for record in records.into_iter().flatten() {
-                record.closed(&traffic, &result);
-            }
+            [Some(record), beside].into_iter().flatten().for_each(|record| record.closed(&result));
         }
         Err(failure) => {
             if let Failure::Denied(verdict) = &failure {
@@ -94,6 +92,7 @@ impl Upstream {
             Self::Plain(server) => relay::sockets(client, server, traffic, std::future::pending()).await,
             Self::SameNode(server, mut admission) => relay::sockets(client, server, traffic, admission.revoked()).await,
             Self::Tunnel(mut stream) => {
+                let _counted = shard.context.metrics.tunnels.stream();
                 stream.recv.charge(&shard.pod.shares.memory);
                 relay::to_tunnel(client, stream, traffic).await
             }
@@ -198,7 +197,7 @@ async fn take(shard: &PodShard, hop: &Hop, target: Target, connection: &mut Conn
         Hop::Tunnel(workload) => {
             connection.destination_workload = Some(std::sync::Arc::clone(workload));
             connection.destination = SocketAddr::new(target.address.ip(), HBONE_PORT);
-            connection.hbone_target = Some(target.address.to_string());
+            connection.hbone_target = Some(target.address.into());
             let stream = tunnel(shard, workload, target, connection).await?;
             connection.destination_identity = Some(workload.identity.clone());
             connection.security = SecurityPolicy::MutualTls;
