@@ -80,7 +80,7 @@ pub struct Counted {
 
 const RETIRED: u64 = 1 << 63;
 
-/// How often the table is looked through at most.
+/// How often the table is looked through at most, in seconds.
 const SWEEP_EVERY: u64 = 30;
 
 impl ConnectionSeries {
@@ -192,7 +192,8 @@ impl Table {
     fn expire(&self, now: Instant) {
         let now = now.saturating_duration_since(self.start).as_secs();
         let before = self.now.swap(now, Ordering::Relaxed);
-        if now / SWEEP_EVERY == before / SWEEP_EVERY {
+        let every = (self.limits.idle.as_secs() / 2).clamp(1, SWEEP_EVERY);
+        if now / every == before / every {
             return;
         }
         let oldest = now.saturating_sub(self.limits.idle.as_secs());

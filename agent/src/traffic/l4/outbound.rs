@@ -62,11 +62,11 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
 fn original_destination(shard: &PodShard, peer: SocketAddr) -> Option<SocketAddr> {
     let problem = match shard.context.sockets.take_original_destination(shard.pod.netns().cookie(), peer) {
         Ok(Some(original)) => return Some(canonical(original)),
-        Ok(None) => "no original destination is known; did the application dial port 15001 itself?".to_owned(),
-        Err(error) => format!("cannot read the original destination: {error}"),
+        Ok(None) => "no note of it; did the application dial port 15001 itself, or is the map of notes full (sotto_bpf_map_entries)?".to_owned(),
+        Err(error) => format!("the kernel does not tell the original destination: {error}"),
     };
     if let Some(suppressed) = STRAYS.allow(Instant::now()) {
-        tracing::warn!(pod = %shard.pod.name, %peer, suppressed, problem, "captured connection closed");
+        tracing::warn!(pod = %shard.pod.name, %peer, suppressed, problem, "a connection of this pod was reset: where it wanted to go is not known");
     }
     None
 }

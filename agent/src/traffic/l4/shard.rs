@@ -135,6 +135,6 @@ where
 
 fn log_accept_error(pod: &LocalPod, error: &io::Error) {
     if let Some(suppressed) = ACCEPT_ERRORS.allow(Instant::now()) {
-        tracing::warn!(pod = %pod.name, %error, suppressed, "cannot accept a connection; is the limit of open files too low?");
+        tracing::warn!(pod = %pod.name, %error, suppressed, "a connection of this pod waits, since it cannot be accepted; is the agent's limit of open files too low?");
     }
 }
