@@ -10,7 +10,8 @@ use super::admission::Admission;
 use super::pod::{Accepted, PodShard};
 use super::record::Connection;
 use super::relay::{self, RelayError, Traffic};
-use crate::drivers::tunnel::{ConnectRequest, Stream};
+use crate::drivers::tunnel::ConnectRequest;
+use crate::drivers::tunnel::stream::Stream;
 use crate::mesh::upstream::attempts::{Attempts, Next, Retry};
 use crate::mesh::upstream::dial::{self, DialError};
 use crate::mesh::upstream::pool::{Key, OpenFailure};
@@ -87,13 +88,13 @@ impl Upstream {
         }
     }
 
-    async fn relay(self, shard: &PodShard, client: TcpStream, traffic: &Traffic) -> Result<(), RelayError> {
+    async fn relay(self, shard: &PodShard, client: TcpStream, traffic: &Rc<Traffic>) -> Result<(), RelayError> {
         match self {
             Self::Plain(server) => relay::sockets(client, server, traffic, std::future::pending()).await,
             Self::SameNode(server, mut admission) => relay::sockets(client, server, traffic, admission.revoked()).await,
             Self::Tunnel(mut stream) => {
                 let _counted = shard.context.metrics.tunnels.stream();
-                stream.recv.charge(&shard.pod.shares.memory);
+                stream.charge(&shard.pod.shares.memory);
                 relay::to_tunnel(client, stream, traffic).await
             }
         }

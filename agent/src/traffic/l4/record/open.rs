@@ -103,7 +103,7 @@ impl Record {
 
     /// Where the connection's bytes are noted.
     #[must_use]
-    pub fn traffic(&self) -> &Traffic {
+    pub fn traffic(&self) -> &Rc<Traffic> {
         &self.open.traffic
     }
 
