@@ -70,6 +70,14 @@ pub struct StandaloneArgs {
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15000")]
     pub admin_addr: SocketAddr,
 
+    /// Where /metrics is served as well, for a collector elsewhere
+    #[arg(long, value_name = "IP:PORT")]
+    pub metrics_addr: Option<SocketAddr>,
+
+    /// Where /healthz/ready is served as well
+    #[arg(long, value_name = "IP:PORT")]
+    pub ready_addr: Option<SocketAddr>,
+
     /// What every node agent has
     #[command(flatten)]
     pub agent: AgentArgs,
@@ -188,6 +196,13 @@ pub struct AgentArgs {
     /// How connections between two enrolled pods of this node travel
     #[arg(long, value_enum, default_value_t = SameNodeArg::Direct)]
     pub same_node: SameNodeArg,
+    /// How long the metrics of a pair of workloads are shown after its last connection
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = humantime::parse_duration)]
+    pub metrics_idle: Duration,
+
+    /// Pairs of workloads with metrics of their own; all others are counted together, under the labels `overflow`
+    #[arg(long, value_name = "N", default_value_t = 5000)]
+    pub metrics_series: u16,
 
     /// What to log, in the form of RUST_LOG
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]

@@ -34,6 +34,7 @@ use crate::runtime::shards::{self, Commands};
 use crate::sys::limits;
 use crate::sys::netns::NetnsCookie;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::series::Limits;
 use crate::traffic::l4::context::Context;
 use crate::traffic::l4::direct::ask::{self, Ask};
 use crate::traffic::l4::direct::director::{Director, SameNode};
@@ -66,6 +67,8 @@ pub struct Config {
     pub kubelet: KubeletCgroup,
     /// How connections between two enrolled pods of this node travel.
     pub same_node: SameNode,
+    /// What keeps the metrics of connections within bounds.
+    pub series: Limits,
 }
 
 /// What tunnels speak that an agent opens. As a server it takes either.
@@ -211,7 +214,7 @@ struct Agent {
 impl Agent {
     fn start(config: Config, parts: Parts, budgets: Budgets) -> anyhow::Result<Self> {
         let readiness = Readiness::new();
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(&config.cluster, config.series));
         let attach = redirect::Config { cgroup: config.cgroup.clone(), ..redirect::Config::for_node(&config.node) };
         let mut redirect = Redirect::load(&attach)?;
         let direct = redirect.take_direct().context("taking over the direct connections of the node")?;
@@ -242,6 +245,7 @@ impl Agent {
                 protocols: config.tunnel_protocol.offers(),
                 dial_limit: config.patience.overall,
                 idle: IDLE_TUNNEL,
+                metrics: metrics.tunnels.clone(),
             },
             patience: config.patience.clone(),
             handshake_limit: HANDSHAKE_LIMIT,
@@ -255,7 +259,7 @@ impl Agent {
             local,
             status,
             metrics: Arc::clone(&metrics),
-            ready: Some(readiness.wait_for("pods")),
+            readiness: readiness.clone(),
         };
         let drain = Drain::new();
         let settings = reconciling(&config, host, budgets);

@@ -10,4 +10,5 @@ pub mod pages;
 pub mod standalone;
 
 mod dump;
+mod observe;
 mod signals;

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 
 use super::dump;
+use super::observe::observe;
 use crate::control::diagnose::answer::answer;
 use crate::control::diagnose::question::Question;
 use crate::control::enroll::status::EnrolmentStatus;
@@ -17,10 +18,13 @@ use crate::drivers::certs::store::CertificateStore;
 use crate::mesh::source::state::MeshState;
 use crate::model::identity::TrustDomain;
 use crate::runtime::ready::Readiness;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Format, Metrics};
 
 /// The MIME type of metrics.
 pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Certificates that are named when they keep an agent from being ready.
+const NAMED: usize = 5;
 
 /// What the pages show.
 #[derive(Clone)]
@@ -62,7 +66,7 @@ pub async fn bind(addresses: &Addresses, shown: Shown) -> anyhow::Result<Vec<Adm
     }
     let mut servers = Vec::new();
     if let Some(address) = addresses.metrics {
-        let page = vec![metrics_route(&shown)];
+        let page = vec![metrics_route(&shown), metrics_alias(&shown)];
         servers.push(AdminServer::bind(address, page).await.context("--metrics-addr")?);
     }
     if let Some(address) = addresses.ready {
@@ -82,12 +86,17 @@ fn ready_route(shown: &Shown) -> Route {
 }
 
 fn metrics_route(shown: &Shown) -> Route {
-    let metrics = Arc::clone(&shown.metrics);
-    Route {
-        path: "/metrics",
-        about: "metrics in OpenMetrics text format",
-        page: Box::new(move |_| metrics_page(&metrics)),
-    }
+    metrics_at("/metrics", "metrics in Prometheus' text format", shown)
+}
+
+/// Where Istio's proxies have it.
+fn metrics_alias(shown: &Shown) -> Route {
+    metrics_at("/stats/prometheus", "the same", shown)
+}
+
+fn metrics_at(path: &'static str, about: &'static str, shown: &Shown) -> Route {
+    let shown = shown.clone();
+    Route { path, about, page: Box::new(move |_| metrics_page(&shown)) }
 }
 
 /// All pages.
@@ -96,6 +105,7 @@ fn routes(shown: Shown) -> Vec<Route> {
     vec![
         ready_route(&shown),
         metrics_route(&shown),
+        metrics_alias(&shown),
         Route {
             path: "/config_dump",
             about: "pods, workloads, services, policies, certificates and problems as JSON",
@@ -110,8 +120,12 @@ fn routes(shown: Shown) -> Vec<Route> {
 }
 
 fn ready(readiness: &Readiness, certificates: &CertificateStore) -> Page {
-    let mut pending: Vec<String> = readiness.pending().into_iter().map(str::to_owned).collect();
-    pending.extend(certificates.expired().map(|error| error.to_string()));
+    let mut pending = readiness.pending();
+    let expired = certificates.expired();
+    pending.extend(expired.iter().take(NAMED).map(ToString::to_string));
+    if expired.len() > NAMED {
+        pending.push(format!("{} more certificates that expired", expired.len() - NAMED));
+    }
     ready_page(&pending)
 }
 
@@ -123,9 +137,11 @@ pub(super) fn ready_page(pending: &[String]) -> Page {
     Page::text(500, format!("not ready, pending: {}\n", pending.join(", ")))
 }
 
-fn metrics_page(metrics: &Metrics) -> Page {
-    match metrics.page() {
-        Ok(body) => Page { status: 200, content_type: OPENMETRICS, body },
+fn metrics_page(shown: &Shown) -> Page {
+    observe(shown);
+    let format = Format::default();
+    match shown.metrics.page(format) {
+        Ok(body) => Page { status: 200, content_type: format.content_type(), body },
         Err(error) => Page::text(500, format!("{error}\n")),
     }
 }

@@ -10,6 +10,7 @@ use crate::mesh::upstream::attempts::Patience;
 use crate::roles::agent::{Config, TunnelProtocol};
 use crate::roles::pages::Addresses;
 use crate::traffic::l4::direct::director::SameNode;
+use crate::telemetry::series::Limits;
 
 /// Checks the flags and turns them into what the agent needs.
 ///
@@ -39,6 +40,7 @@ pub(super) fn config(node: String, args: AgentArgs, pages: Addresses) -> anyhow:
             SameNodeArg::Direct => SameNode::Direct,
             SameNodeArg::Relay => SameNode::Relay,
         },
+        series: Limits { series: args.metrics_series.into(), idle: args.metrics_idle },
     })
 }
 

@@ -11,13 +11,14 @@ use crate::roles::standalone::Config;
 /// # Errors
 /// When a flag's value makes no sense, naming the flag.
 pub fn config(args: StandaloneArgs) -> anyhow::Result<Config> {
-    let StandaloneArgs { node, manifests, ca, admin_addr, agent } = args;
+    let StandaloneArgs { node, manifests, ca, admin_addr, metrics_addr, ready_addr, agent } = args;
     ensure!(manifests.is_dir(), "--manifests {}: no such directory", manifests.display());
+    let pages = Addresses { admin: admin_addr, metrics: metrics_addr, ready: ready_addr };
     Ok(Config {
         manifests,
         root_namespace: agent.root_namespace.as_str().into(),
         authority: super::ca::config(ca)?,
         cert_lifetime: agent.cert_lifetime,
-        agent: super::agent::config(node, agent, Addresses { admin: admin_addr, metrics: None, ready: None })?,
+        agent: super::agent::config(node, agent, pages)?,
     })
 }

@@ -25,7 +25,11 @@ pub struct Map {
     fd: OwnedFd,
     key_size: usize,
     value_size: usize,
+    capacity: usize,
 }
+
+/// Entries that one system call reads. The kernel takes whole buckets, which in a hash map hold a few entries.
+const BATCH: usize = 1024;
 
 impl Map {
     /// Takes a map whose keys and values have these sizes in bytes. Not for per-CPU maps.
@@ -47,7 +51,7 @@ impl Map {
                 format!("the map has {}-byte keys and {}-byte values", info.key_size, info.value_size),
             ));
         }
-        Ok(Self { fd, key_size, value_size })
+        Ok(Self { fd, key_size, value_size, capacity: info.max_entries as usize })
     }
 
     /// Sets the value of a key.
@@ -62,6 +66,22 @@ impl Map {
         let mut attributes = ElementAttributes::new(&self.fd, key, value.as_ptr());
         // SAFETY: key and value are as long as the kernel takes them to be, which `new` has checked; it only reads them.
         unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attributes) }.map(drop)
+    }
+
+    /// Entries that there is room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Counts the entries of a hash map. What comes and goes meanwhile may be counted or not.
+    ///
+    /// # Errors
+    /// What the kernel says; EINVAL before Linux 5.6.
+    pub fn count(&self) -> io::Result<usize> {
+        let mut entries = 0;
+        self.for_each(|_, _| entries += 1)?;
+        Ok(entries)
     }
 
     /// Takes the value of a key out of a hash map, in one step. `false`: there is none, and `value` is as it was.
@@ -82,9 +102,6 @@ impl Map {
         }
     }
 }
-
-/// Entries that one system call reads; a bucket of a hash map has to fit, and a balanced map's have few.
-const BATCH: usize = 1024;
 
 impl Map {
     /// Shows every entry of a hash map, many per system call. One that comes or goes meanwhile may be shown or not.

@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod limits;
 pub mod mount;
 pub mod netns;
+pub mod process;
 pub mod reply_path;
 pub mod sock_diag;
 pub mod socket;

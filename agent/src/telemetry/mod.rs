@@ -1,6 +1,8 @@
 //! Logs and metrics.
 
 pub mod authority;
+mod counter;
 pub mod labels;
 pub mod log;
 pub mod metrics;
+pub mod series;

@@ -4,10 +4,12 @@ mod access_log;
 mod http;
 mod metrics;
 mod program;
+mod prometheus;
 mod ztunnel;
 
 pub use access_log::AccessEntry;
 pub use metrics::Metrics;
 pub(crate) use program::binary;
 pub use program::{Agent, AgentBuilder};
+pub use prometheus::{Prometheus, Series};
 pub use ztunnel::{Ztunnel, ZtunnelProgram};

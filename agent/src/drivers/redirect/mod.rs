@@ -17,6 +17,7 @@
 mod config;
 mod error;
 mod features;
+mod fill;
 mod links;
 mod load;
 mod maps;
@@ -30,6 +31,7 @@ mod tests;
 pub use config::Config;
 pub use error::RedirectError;
 pub use features::Missing;
+pub use fill::Maps;
 pub use maps::counters::Counters;
 pub use maps::direct::{Direct, EndedFlow, Ending, Ends, OpenFlow};
 pub use maps::kubelets::Kubelets;

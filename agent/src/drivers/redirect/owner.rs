@@ -13,6 +13,7 @@ use sotto_ebpf::abi_direct::DirectFlow;
 use super::config::Config;
 use super::error::RedirectError;
 use super::features::Facts;
+use super::fill::Maps;
 use super::load::Programs;
 use super::maps::counters::Counters;
 use super::maps::direct::Direct;
@@ -201,6 +202,14 @@ impl Redirect {
     /// The hand on direct connections, for the one who decides about them; none the second time.
     pub fn take_direct(&mut self) -> Option<Direct> {
         self.direct.take()
+    }
+
+    /// How full the maps are.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn maps(&self) -> Result<Maps, RedirectError> {
+        Maps::open(&self.pins)
     }
 
     /// What the programs have counted.

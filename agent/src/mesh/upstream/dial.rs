@@ -31,7 +31,7 @@ pub enum DialError {
         limit: Duration,
     },
     /// The network said that there is no way.
-    #[error("no way to {address}: {source}")]
+    #[error("no way to {address}: {source}; a route is missing, or a NetworkPolicy or firewall rejects it")]
     Unreachable {
         /// Whom the agent dialled.
         address: SocketAddr,
@@ -39,7 +39,9 @@ pub enum DialError {
         source: io::Error,
     },
     /// The agent could not even begin: descriptors, ports or rights are missing.
-    #[error("cannot make a connection to {address}: {source}")]
+    #[error(
+        "this agent cannot make a connection to {address}: {source}; are its open files or the pod's source ports used up?"
+    )]
     Local {
         /// Whom the agent wanted to dial.
         address: SocketAddr,

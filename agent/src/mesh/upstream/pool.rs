@@ -27,6 +27,7 @@ use crate::model::identity::Identity;
 use crate::runtime::budget::{Exhausted, Permit};
 use crate::runtime::tasks::LocalTasks;
 use crate::telemetry::labels::ResponseFlags;
+use crate::telemetry::metrics::{OpenTunnel, TunnelMetrics};
 
 /// Whom a tunnel leads to. The source pod is the pool's own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +53,8 @@ pub struct Config {
     pub dial_limit: Duration,
     /// A tunnel without a stream for this long is closed.
     pub idle: Duration,
+    /// What is counted.
+    pub metrics: TunnelMetrics,
 }
 
 /// See the module.
@@ -116,6 +119,24 @@ pub enum OpenFailure {
     TimedOut(Duration),
 }
 
+impl TunnelError {
+    /// The error in one word, for metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Dial(DialError::Refused(_)) => "refused",
+            Self::Dial(DialError::TimedOut { .. }) => "timed_out",
+            Self::Dial(DialError::Unreachable { .. }) => "unreachable",
+            Self::Dial(DialError::Local { .. }) => "local",
+            Self::Tls(HandshakeError::Credentials(_)) => "no_certificate",
+            Self::Tls(_) => "tls",
+            Self::Http2(_) => "http2",
+            Self::Limit(_) => "limit",
+            Self::Ended => "ended",
+        }
+    }
+}
+
 impl OpenFailure {
     /// Whether another attempt can help.
     #[must_use]
@@ -140,6 +161,7 @@ impl OpenFailure {
         match self {
             Self::Tunnel(error) => match &**error {
                 TunnelError::Dial(_) | TunnelError::Limit(_) | TunnelError::Ended => ResponseFlags::Connect,
+                TunnelError::Tls(HandshakeError::Credentials(_)) => ResponseFlags::IdentityError,
                 TunnelError::Tls(_) => ResponseFlags::TlsFailure,
                 TunnelError::Http2(_) => ResponseFlags::H2HandshakeFailure,
             },
@@ -215,7 +237,8 @@ impl Pool {
     }
 
     async fn dial(self: &Rc<Self>, key: Key) -> Result<(), Arc<TunnelError>> {
-        let made = self.make(&key).await;
+        self.config.metrics.dialling();
+        let made = self.make(&key).await.inspect_err(|error| self.config.metrics.failed(error.reason()));
         let mut slots = self.slots.borrow_mut();
         let slot = slots.entry(key.clone()).or_default();
         slot.dialing = None;
@@ -244,11 +267,11 @@ impl Pool {
         let session = handshake::connect(socket, &config, *handshake_limit).await.map_err(TunnelError::Tls)?;
         if session.protocol.as_deref() == Some(mux::PROTOCOL) {
             let (client, connection) = mux::begin(session.connection, tunnel);
-            return Ok((Client::Mux(client), held(permit, connection)));
+            return Ok((Client::Mux(client), held((permit, self.config.metrics.made()), connection)));
         }
         let handshake = hbone::client::handshake(RecordStream::from(session.connection), tunnel);
         let (client, connection) = handshake.await.map_err(TunnelError::Http2)?;
-        Ok((Client::Hbone(client), held(permit, connection)))
+        Ok((Client::Hbone(client), held((permit, self.config.metrics.made()), connection)))
     }
 
     /// Runs a tunnel until it ends; ends it when it is idle or its pod leaves.
@@ -281,9 +304,12 @@ impl Pool {
 }
 
 /// A tunnel's own work, which holds its descriptor until it ends.
-fn held<E>(permit: Permit, connection: impl Future<Output = Result<(), E>> + 'static) -> LocalBoxFuture<'static, ()> {
+fn held<E>(
+    what: (Permit, OpenTunnel),
+    connection: impl Future<Output = Result<(), E>> + 'static,
+) -> LocalBoxFuture<'static, ()> {
     Box::pin(async move {
-        let _permit = permit;
+        let _held = what;
         drop(connection.await);
     })
 }

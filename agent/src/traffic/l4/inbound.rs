@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::admission::Admission;
 use super::pod::{Accepted, PodShard};
 use super::record::Connection;
-use super::relay::{self, Traffic};
+use super::relay;
 use crate::drivers::certs::tls::handshake::{self, Established, HandshakeError};
 use crate::drivers::certs::tls::records::RecordStream;
 use crate::drivers::tunnel::server::{Incoming, Respond};
@@ -42,14 +42,14 @@ struct Peer {
 
 /// Serves one tunnel from its TLS handshake to its last stream.
 pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
-    let Accepted { socket, peer: address, at, permit: _permit } = accepted;
+    let Accepted { socket, peer: address, permit: _permit, .. } = accepted;
     let Established { connection, peer: identity, protocol, .. } = match authenticate(&shard, address, socket).await {
         Ok(established) => established,
         Err(error) => {
             log_bad_peer(&shard, address, &error);
             let target = SocketAddr::new(shard.pod.ips[0], HBONE_PORT);
             let connection = Connection::between(Reporter::Destination, address, target);
-            connection.count_failure(&shard.context, at, ResponseFlags::TlsFailure);
+            connection.count_failure(&shard.context, ResponseFlags::TlsFailure);
             return;
         }
     };
@@ -185,10 +185,9 @@ async fn carry(
             stream.charge(&shard.pod.shares.memory);
             let peer = connection.source;
             let record = connection.opened(context, at);
-            let traffic = Rc::new(Traffic::default());
-            let result = relay::from_tunnel(stream, server, &traffic, admission.revoked()).await;
+            let result = relay::from_tunnel(stream, server, record.traffic(), admission.revoked()).await;
             shard.note_end(peer, result.as_ref().err());
-            record.closed(&traffic, &result);
+            record.closed(&result);
         }
         Err(error) => {
             connection.failed(context, at, ResponseFlags::Connect, &error);
@@ -208,7 +207,7 @@ fn cause(error: &DialError) -> Cause {
 fn describe(shard: &PodShard, view: &MeshView, peer: &Peer, request: &ConnectRequest) -> Connection {
     let target = SocketAddr::new(shard.pod.ips[0], HBONE_PORT);
     let mut connection = Connection::between(Reporter::Destination, peer.address, target);
-    connection.hbone_target = Some(request.authority.to_string());
+    connection.hbone_target = Some(request.authority.clone());
     // An address alone proves nothing: the pod behind it is named only if it is the one that the certificate names.
     connection.source_workload =
         view.workload_at(peer.address.ip()).filter(|workload| workload.identity == peer.identity).cloned();

@@ -41,13 +41,11 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     match reached {
         Ok(upstream) => {
             let arrived = upstream.admission().map(|admission| connection.arrived(admission.verdict.clone()));
-            let records = [Some(connection), arrived].map(|c| c.map(|c| c.opened(&shard.context, at)));
-            let traffic = Rc::new(Traffic::default());
-            let result = upstream.relay(&shard, client, &traffic).await;
+            let record = connection.opened(&shard.context, at);
+            let beside = arrived.map(|connection| record.beside(connection));
+            let result = upstream.relay(&shard, client, record.traffic()).await;
             shard.note_end(peer, result.as_ref().err());
-            for record in records.into_iter().flatten() {
-                record.closed(&traffic, &result);
-            }
+            [Some(record), beside].into_iter().flatten().for_each(|record| record.closed(&result));
         }
         Err(failure) => {
             if let Failure::Denied(verdict) = &failure {
@@ -65,11 +63,11 @@ fn original_destination(shard: &PodShard, peer: SocketAddr) -> Option<Wanted> {
         Ok(Some(Wanted { destination, picked })) => {
             return Some(Wanted { destination: canonical(destination), picked: picked.map(canonical) });
         }
-        Ok(None) => "no original destination is known; did the application dial port 15001 itself?".to_owned(),
-        Err(error) => format!("cannot read the original destination: {error}"),
+        Ok(None) => "no note of it; did the application dial port 15001 itself, or is the map of notes full (sotto_bpf_map_entries)?".to_owned(),
+        Err(error) => format!("the kernel does not tell the original destination: {error}"),
     };
     if let Some(suppressed) = STRAYS.allow(Instant::now()) {
-        tracing::warn!(pod = %shard.pod.name, %peer, suppressed, problem, "captured connection closed");
+        tracing::warn!(pod = %shard.pod.name, %peer, suppressed, problem, "a connection of this pod was reset: where it wanted to go is not known");
     }
     None
 }
@@ -95,6 +93,7 @@ impl Upstream {
             Self::Plain(server) => relay::sockets(client, server, traffic, std::future::pending()).await,
             Self::SameNode(server, mut admission) => relay::sockets(client, server, traffic, admission.revoked()).await,
             Self::Tunnel(mut stream) => {
+                let _counted = shard.context.metrics.tunnels.stream();
                 stream.charge(&shard.pod.shares.memory);
                 relay::to_tunnel(client, stream, traffic).await
             }
@@ -203,7 +202,7 @@ async fn take(shard: &PodShard, hop: &Hop, target: Target, connection: &mut Conn
         Hop::Tunnel(workload) => {
             connection.destination_workload = Some(std::sync::Arc::clone(workload));
             connection.destination = SocketAddr::new(target.address.ip(), HBONE_PORT);
-            connection.hbone_target = Some(target.address.to_string());
+            connection.hbone_target = Some(target.address.into());
             let stream = tunnel(shard, workload, target, connection).await?;
             connection.destination_identity = Some(workload.identity.clone());
             connection.security = SecurityPolicy::MutualTls;

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::pod::{Accepted, PodShard};
 use super::record::Connection;
-use super::relay::{self, Traffic};
+use super::relay;
 use crate::mesh::upstream::dial;
 use crate::model::address::canonical;
 use crate::model::policy::rule::Request;
@@ -38,9 +38,8 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     match dialling.await {
         Ok(server) => {
             let record = connection.opened(context, at);
-            let traffic = Traffic::default();
-            let result = relay::sockets(client, server, &traffic, admission.revoked()).await;
-            record.closed(&traffic, &result);
+            let result = relay::sockets(client, server, record.traffic(), admission.revoked()).await;
+            record.closed(&result);
         }
         Err(error) => connection.failed(context, at, ResponseFlags::Connect, &error),
     }

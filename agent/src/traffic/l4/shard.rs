@@ -12,7 +12,7 @@ use super::admission::Admissions;
 use super::context::Context;
 use super::peers::{Limits, Peers};
 use super::pod::{Accepted, ONE_SOCKET, PodShard};
-use super::{inbound, outbound, plaintext};
+use super::{inbound, outbound, plaintext, record};
 use crate::mesh::local::{Listeners, LocalPod};
 use crate::mesh::upstream::pool::Pool;
 use crate::model::address::canonical;
@@ -45,14 +45,17 @@ static ACCEPT_ERRORS: RateLimit = RateLimit::new(5, Duration::from_secs(10));
 /// Runs one thread's share of the data plane until the commands end and the last connection has.
 pub async fn run(context: Arc<Context>, commands: mpsc::UnboundedReceiver<Serve>) {
     let admissions = Admissions::new(context.mesh.clone());
+    let metrics = Arc::clone(&context.metrics);
+    metrics.threads.watch_this();
     tokio::select! {
         () = serve_pods(context, commands, Rc::clone(&admissions)) => {}
         () = admissions.follow() => {}
+        () = record::keep_reporting(&metrics) => {}
     }
 }
 
 async fn serve_pods(context: Arc<Context>, mut commands: mpsc::UnboundedReceiver<Serve>, admissions: Rc<Admissions>) {
-    let alive = context.metrics.tasks.clone();
+    let alive = context.metrics.node.tasks.clone();
     let tasks = LocalTasks::new(move |change| {
         alive.inc_by(change);
     });
@@ -129,6 +132,6 @@ where
 
 fn log_accept_error(pod: &LocalPod, error: &io::Error) {
     if let Some(suppressed) = ACCEPT_ERRORS.allow(Instant::now()) {
-        tracing::warn!(pod = %pod.name, %error, suppressed, "cannot accept a connection; is the limit of open files too low?");
+        tracing::warn!(pod = %pod.name, %error, suppressed, "a connection of this pod waits, since it cannot be accepted; is the agent's limit of open files too low?");
     }
 }

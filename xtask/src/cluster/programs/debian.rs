@@ -114,9 +114,8 @@ pub(super) fn unpacked(cache: &Cache, name: &str, packages: &[&str], ready: &[&s
 /// Why packages cannot be had here.
 pub(super) fn obstacle() -> Option<String> {
     let found = |program: &str| crate::workspace::on_path(program).is_some();
-    (!found("apt-get") || !found("dpkg")).then(|| {
-        format!("no apt-get and dpkg, which fetch the parts of the cluster from Debian {RELEASE}; KUBEBUILDER_ASSETS can name them")
-    })
+    (!found("apt-get") || !found("dpkg"))
+        .then(|| format!("no apt-get and dpkg, which fetch programs from Debian {RELEASE}"))
 }
 
 /// The mirror that the machine's own apt uses for this release.

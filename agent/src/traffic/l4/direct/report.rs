@@ -15,7 +15,7 @@ use crate::model::workload::Workload;
 use crate::telemetry::labels::{Reporter, ResponseFlags};
 use crate::traffic::l4::context::Context;
 use crate::traffic::l4::record::{Connection, Record};
-use crate::traffic::l4::relay::{RelayError, Traffic};
+use crate::traffic::l4::relay::RelayError;
 
 /// Connections that are told of while they are open, by their two ends.
 #[derive(Debug, Default)]
@@ -47,11 +47,12 @@ impl Reports {
                 both(context, grant, &end.ends).map(|side| side.opened(context, begun))
             }
         };
-        let traffic = Traffic::default();
-        traffic.from_client.set(end.from_client);
-        traffic.from_server.set(end.from_server);
         let result = result(grant, end.ending);
-        records.into_iter().for_each(|record| record.closed(&traffic, &result));
+        for record in records {
+            record.traffic().from_client.set(end.from_client);
+            record.traffic().from_server.set(end.from_server);
+            record.closed(&result);
+        }
     }
 }
 

@@ -1,0 +1,10 @@
+//! What is told of one connection: its metrics, and one line of access log when it ends.
+
+mod connection;
+mod line;
+mod open;
+#[cfg(test)]
+mod tests;
+
+pub use connection::{Connection, Flow};
+pub use open::{Open, Record, each_open, keep_reporting};
