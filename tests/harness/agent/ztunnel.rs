@@ -123,6 +123,12 @@ impl ZtunnelProgram {
 }
 
 impl Ztunnel {
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Everything it has logged.
     #[must_use]
     pub fn log(&self) -> String {

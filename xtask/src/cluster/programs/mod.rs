@@ -1,6 +1,6 @@
 //! The programs that a cluster is made of, and the one that renders the Helm chart, from Debian's archive: unpacked or built into the cache, never installed.
 
-mod debian;
+pub(crate) mod debian;
 mod kubernetes;
 mod needed;
 mod renderer;

@@ -11,7 +11,8 @@ use crate::setup::prepare;
 use crate::tiers::Totals;
 use crate::tiers::runner::{Selection, run_all};
 use crate::workspace::Workspace;
-use crate::{deny, ebpf, tidy};
+use super::deny;
+use crate::{ebpf, tidy};
 
 /// How a step went: what there is to say about it, or what went wrong.
 type Outcome = Result<String>;

@@ -1,0 +1,129 @@
+//! What was measured, in words and in the order of the reports.
+
+/// One figure.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Figure {
+    /// Its name in the data.
+    pub(super) id: &'static str,
+    pub(super) title: &'static str,
+    pub(super) unit: &'static str,
+    /// Whether more is better.
+    pub(super) more: bool,
+}
+
+const fn more(id: &'static str, title: &'static str, unit: &'static str) -> Figure {
+    Figure { id, title, unit, more: true }
+}
+
+const fn less(id: &'static str, title: &'static str, unit: &'static str) -> Figure {
+    Figure { id, title, unit, more: false }
+}
+
+/// Groups of figures.
+pub(super) const GROUPS: &[(&str, &[Figure])] = &[
+    (
+        "Speed",
+        &[
+            more("throughput_1_gbits", "throughput, 1 stream", "Gbit/s"),
+            more("throughput_4_gbits", "throughput, 4 streams", "Gbit/s"),
+            more("requests_per_s", "requests, 16 connections", "/s"),
+            less("requests_p50_us", "  p50", "µs"),
+            less("requests_p99_us", "  p99", "µs"),
+            more("connections_per_s", "new connections, 16 at a time", "/s"),
+            less("connections_p50_us", "  p50", "µs"),
+            less("connections_p99_us", "  p99", "µs"),
+            less("first_connection_us", "first connection of all", "µs"),
+        ],
+    ),
+    (
+        "Latency at a fixed rate",
+        &[
+            less("paced_p50_us", "p50", "µs"),
+            less("paced_p99_us", "p99", "µs"),
+            less("paced_p999_us", "p99.9", "µs"),
+            less("alone_p50_us", "500 requests/s alone, p50", "µs"),
+            less("beside_p50_us", "  beside a bulk transfer, p50", "µs"),
+            less("beside_p99_us", "  beside a bulk transfer, p99", "µs"),
+            less("beside_p50_ratio", "  p50 beside / alone", "x"),
+            more("beside_gbits", "  that transfer", "Gbit/s"),
+        ],
+    ),
+    (
+        "Processor time of the proxies",
+        &[
+            less("cpu_ms_per_gb_1", "per GB, 1 stream", "ms"),
+            less("cpu_ms_per_gb_1_a", "  beside the client", "ms"),
+            less("cpu_ms_per_gb_1_b", "  beside the server", "ms"),
+            less("cpu_ms_per_gb_4", "per GB, 4 streams", "ms"),
+            less("cpu_ms_per_1k_requests", "per 1,000 requests", "ms"),
+            less("cpu_ms_per_1k_requests_a", "  beside the client", "ms"),
+            less("cpu_ms_per_1k_requests_b", "  beside the server", "ms"),
+            less("cpu_ms_per_1k_connections", "per 1,000 connections", "ms"),
+            less("cpu_ms_per_1k_connections_a", "  beside the client", "ms"),
+            less("cpu_ms_per_1k_connections_b", "  beside the server", "ms"),
+        ],
+    ),
+    (
+        "Processor time of everything, applications and load included",
+        &[
+            less("cpu_ms_per_gb_1_all", "per GB, 1 stream", "ms"),
+            less("cpu_ms_per_1k_requests_all", "per 1,000 requests", "ms"),
+            less("cpu_ms_per_1k_connections_all", "per 1,000 connections", "ms"),
+        ],
+    ),
+    (
+        "Memory and start",
+        &[
+            less("memory_rest_mib", "resident at rest, both sides", "MiB"),
+            less("memory_after_load_mib", "resident after the load, both sides", "MiB"),
+            less("idle_connection_kib", "per idle connection, both sides", "KiB"),
+            less("idle_connection_a_kib", "  beside the client", "KiB"),
+            less("idle_connection_b_kib", "  beside the server", "KiB"),
+            less("startup_ms", "start until ready", "ms"),
+        ],
+    ),
+];
+
+/// The figure of that name.
+pub(super) fn named(id: &str) -> Option<&'static Figure> {
+    GROUPS.iter().flat_map(|(_, figures)| *figures).find(|figure| figure.id == id)
+}
+
+/// What a contestant's ratios are to: the same way without a mesh.
+pub(super) fn baseline(contestant: &str) -> &'static str {
+    if contestant.ends_with("-local") { "plain-local" } else { "plain" }
+}
+
+/// A number with as many digits as say something.
+pub(super) fn number(value: f64) -> String {
+    let digits = match value.abs() {
+        size if size >= 100.0 => 0,
+        size if size >= 10.0 => 1,
+        _ => 2,
+    };
+    let text = format!("{value:.digits$}");
+    // 101 509 is read at a glance, 101509 is not.
+    match text.len() {
+        length if digits == 0 && length > 4 => format!("{} {}", &text[..length - 3], &text[length - 3..]),
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits_that_count() {
+        assert_eq!(["101 509", "1 234", "999", "12.3", "0.31"].map(str::to_owned), [101_509.2, 1234.0, 999.0, 12.34, 0.312].map(number).map(|t| t));
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut ids: Vec<_> = GROUPS.iter().flat_map(|(_, figures)| figures.iter().map(|figure| figure.id)).collect();
+        ids.sort_unstable();
+        let count = ids.len();
+        ids.dedup();
+        assert_eq!(ids.len(), count);
+    }
+}

@@ -1,0 +1,4 @@
+//! What continuous integration checks.
+
+mod deny;
+pub(crate) mod steps;
