@@ -27,6 +27,14 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',')]
     pub(crate) figures: Vec<String>,
 
+    /// Less of what is measured once: 100 pods, a mesh of 10,000 workloads
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// Profiles the proxies instead of measuring, and writes what perf says there
+    #[arg(long)]
+    pub(crate) profile: Option<PathBuf>,
+
     /// How many cores everything shares
     #[arg(long, default_value_t = 2)]
     pub(crate) cores: usize,

@@ -3,10 +3,13 @@
 
 mod carriers;
 mod command;
+mod lifecycle;
 mod load;
 mod output;
 mod pair;
+mod profile;
 mod rounds;
+mod size;
 mod tools;
 mod usage;
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use nix::unistd::Pid;
 use crate::carriers::{self, Contestant};
 use crate::command::Options;
 use crate::load::{bulk, http, idle, paced};
+use crate::{lifecycle, profile, size};
 use crate::output::{Record, say};
 use crate::usage::{Cpu, Meter, Processes};
 
@@ -62,6 +64,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn all_rounds(options: &Options, meter: &Meter, record: &mut Record) -> Result<()> {
     say("set-up: pods and their servers");
     let mut contestants = carriers::set_up(options, record)?;
+    if let Some(folder) = &options.profile {
+        return profiles(options, folder, record, &mut contestants);
+    }
     let mut failures = Vec::new();
     for round in 1..=options.rounds {
         contestants.retain_mut(|contestant| {
@@ -77,18 +82,53 @@ fn all_rounds(options: &Options, meter: &Meter, record: &mut Record) -> Result<(
         });
         record.write(&options.out)?;
     }
+    for contestant in &mut contestants {
+        let outcome = once(options, record, contestant.as_mut());
+        failures.extend(outcome.err().map(|error| format!("{error:#}")));
+    }
+    if options.wants("size") && contestants.iter().any(|contestant| contestant.name() == "sotto") {
+        failures.extend(guarded(|| size::mesh(options.quick, record)).err().map(|error| format!("size of the mesh: {error:#}")));
+    }
     ensure!(failures.is_empty(), "not everything could be measured:\n  {}", failures.join("\n  "));
     Ok(())
+}
+
+/// Profiles instead of figures: a program that is being watched is slower.
+fn profiles(options: &Options, folder: &Path, record: &mut Record, contestants: &mut [Box<dyn Contestant>]) -> Result<()> {
+    for contestant in contestants {
+        let outcome = guarded(|| profile::record(contestant.as_mut(), options.seconds, folder, record));
+        guarded(|| Ok(contestant.stop()))?;
+        outcome?;
+    }
+    Ok(())
+}
+
+/// What is measured once, after the rounds.
+fn once(options: &Options, record: &mut Record, contestant: &mut dyn Contestant) -> Result<()> {
+    let lifecycle = match options.wants("lifecycle") {
+        true => guarded(|| lifecycle::measure(contestant, record)),
+        false => Ok(()),
+    };
+    guarded(|| Ok(contestant.stop()))?;
+    let pods = match options.wants("pods") {
+        true => guarded(|| size::pods(contestant, options.quick, record)),
+        false => Ok(()),
+    };
+    guarded(|| Ok(contestant.stop()))?;
+    lifecycle.and(pods)
 }
 
 /// One turn, whatever becomes of it: the next contestant finds the cores free.
 fn turn(options: &Options, meter: &Meter, record: &mut Record, contestant: &mut dyn Contestant, round: u32) -> Result<()> {
     let mut turn = Turn { options, meter, record, contestant, round };
-    // The harness panics when something does not come about.
-    let outcome = catch_unwind(AssertUnwindSafe(|| turn.take()));
-    let ended = catch_unwind(AssertUnwindSafe(|| turn.contestant.stop()));
-    let panicked = |_| Err(anyhow!("see the message above"));
-    outcome.unwrap_or_else(panicked).and(ended.or_else(panicked))
+    let outcome = guarded(|| turn.take());
+    let ended = guarded(|| Ok(turn.contestant.stop()));
+    outcome.and(ended)
+}
+
+/// An error also where the harness panics, because something did not come about.
+fn guarded(action: impl FnOnce() -> Result<()>) -> Result<()> {
+    catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(|_| Err(anyhow!("see the message above")))
 }
 
 impl Turn<'_> {

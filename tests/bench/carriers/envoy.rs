@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use harness::{Conn, Mesh, Pod, Process, eventually};
+use harness::{Conn, Mesh, Node, Pod, Process, eventually};
 
-use super::Contestant;
+use super::{Change, Contestant};
 use super::envoy_config::{self, Mode};
 use super::identity::Authority;
 use crate::output::Record;
@@ -25,13 +25,16 @@ const GROUP: u32 = 1337;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Two sidecars with two workers each, as Istio starts them.
-#[derive(Debug)]
 pub(super) struct Envoy {
     mode: Mode,
     program: PathBuf,
+    authority: Authority,
     pair: Pair,
     configurations: Vec<(Pod, PathBuf)>,
     running: Vec<Arc<Process>>,
+    /// Sidecars of pods that are there to be many.
+    crowd: Vec<Arc<Process>>,
+    node: Node,
     mesh: Mesh,
 }
 
@@ -48,16 +51,37 @@ impl Envoy {
         let (client, server) = (a.pod("client").start(), b.pod("server").start());
         let mut configurations = Vec::new();
         for pod in [&client, &server] {
-            let (chain, key) = authority.sign(pod)?;
-            let secrets = envoy_config::Secrets { roots: authority.roots(), chain, key };
-            let path = mesh.ca_directory().with_file_name(format!("envoy-{}.json", pod.name()));
-            fs::write(&path, envoy_config::bootstrap(mode, pod, &server, &client, &secrets).to_string())?;
-            capture(pod);
-            configurations.push((pod.clone(), path));
+            configurations.push((pod.clone(), configure(mode, &authority, pod, (&client, &server))?));
         }
-        // Without its Envoy a captured pod reaches nobody: the servers are started and asked on the loopback side only.
         let pair = Pair::new(&mesh, client, server)?;
-        Ok(Some(Self { mode, program, pair, configurations, running: Vec::new(), mesh }))
+        Ok(Some(Self { mode, program, authority, pair, configurations, running: Vec::new(), crowd: Vec::new(), node: b, mesh }))
+    }
+
+    fn run(&mut self) {
+        self.running = self.configurations.iter().map(|(pod, path)| self.spawn(pod, path)).collect();
+        for ((pod, _), process) in self.configurations.iter().zip(&self.running) {
+            wait_ready(pod, process);
+        }
+    }
+
+    fn spawn(&self, pod: &Pod, configuration: &Path) -> Arc<Process> {
+        let mut command = Command::new(&self.program);
+        command.arg("--config-path").arg(configuration).args(["--concurrency", "2", "--use-dynamic-base-id"]);
+        command.args(["--log-level", "warning"]).gid(GROUP);
+        self.mesh.start_process(pod, &mut command)
+    }
+
+    /// Restarts both pods, with sidecars or without. What the client had open is gone with it; so is what the server had.
+    fn restart_pods(&mut self, sidecars: bool) -> Result<u32> {
+        self.stop();
+        for (pod, _) in &self.configurations {
+            if sidecars { capture(pod) } else { release(pod) }
+        }
+        if sidecars {
+            self.run();
+        }
+        self.pair.restart_application(&self.mesh)?;
+        Ok(2)
     }
 }
 
@@ -71,19 +95,10 @@ impl Contestant for Envoy {
     }
 
     fn start(&mut self) -> Result<()> {
-        for (pod, path) in &self.configurations {
-            let mut command = Command::new(&self.program);
-            command.arg("--config-path").arg(path).args(["--concurrency", "2", "--use-dynamic-base-id"]);
-            command.args(["--log-level", "warning"]).gid(GROUP);
-            self.running.push(self.mesh.start_process(pod, &mut command));
+        for (pod, _) in &self.configurations {
+            capture(pod);
         }
-        for ((pod, _), process) in self.configurations.iter().zip(&self.running) {
-            eventually(PATIENCE, &format!("the Envoy of {pod} is ready"), || {
-                assert!(process.is_running(), "the Envoy of {pod} ended:\n{}", process.log());
-                let conn = pod.try_connect(envoy_config::ADMIN, PATIENCE).ok()?;
-                page(conn, "/ready").contains("LIVE").then_some(())
-            });
-        }
+        self.run();
         Ok(())
     }
 
@@ -93,7 +108,7 @@ impl Contestant for Envoy {
     }
 
     fn stop(&mut self) {
-        for process in self.running.drain(..) {
+        for process in self.running.drain(..).chain(self.crowd.drain(..)) {
             process.kill();
         }
     }
@@ -111,6 +126,51 @@ impl Contestant for Envoy {
         }
         Ok(())
     }
+
+    fn before_joining(&mut self) -> Result<bool> {
+        self.configurations.iter().for_each(|(pod, _)| release(pod));
+        Ok(true)
+    }
+
+    fn change(&mut self, change: Change) -> Result<u32> {
+        self.restart_pods(change != Change::Leave)
+    }
+
+    fn memory_with(&mut self, pods: usize) -> Result<Option<u64>> {
+        if self.mode != Mode::Tcp {
+            return Ok(None);
+        }
+        if self.running.is_empty() {
+            self.start()?;
+        }
+        let server = &self.pair.server;
+        while self.crowd.len() + 1 < pods {
+            let pod = self.node.pod(&format!("crowd-{}", self.crowd.len())).start();
+            let path = configure(self.mode, &self.authority, &pod, (&self.pair.client, server))?;
+            let process = self.spawn(&pod, &path);
+            wait_ready(&pod, &process);
+            self.crowd.push(process);
+        }
+        let pids: Vec<u32> = self.running[1..].iter().chain(&self.crowd).map(|process| process.pid()).collect();
+        Processes::memory(&pids).map(Some)
+    }
+}
+
+/// Writes the configuration of a pod's sidecar.
+fn configure(mode: Mode, authority: &Authority, pod: &Pod, (client, server): (&Pod, &Pod)) -> Result<PathBuf> {
+    let (chain, key) = authority.sign(pod)?;
+    let secrets = envoy_config::Secrets { roots: authority.roots(), chain, key };
+    let path = authority.directory().with_file_name(format!("envoy-{}.json", pod.name()));
+    fs::write(&path, envoy_config::bootstrap(mode, pod, server, client, &secrets).to_string())?;
+    Ok(path)
+}
+
+fn wait_ready(pod: &Pod, process: &Process) {
+    eventually(PATIENCE, &format!("the Envoy of {pod} is ready"), || {
+        assert!(process.is_running(), "the Envoy of {pod} ended:\n{}", process.log());
+        let conn = pod.try_connect(envoy_config::ADMIN, PATIENCE).ok()?;
+        page(conn, "/ready").contains("LIVE").then_some(())
+    });
 }
 
 /// A page of Envoy's, with its head.
@@ -121,6 +181,7 @@ fn page(mut conn: Conn, path: &str) -> String {
 
 /// Istio's rules, as far as they are for TCP: what the pod dials goes to 15001, what reaches it to 15006, what Envoy dials nowhere.
 fn capture(pod: &Pod) {
+    release(pod);
     let rules = [
         format!("-t nat -A OUTPUT -p tcp -m owner --gid-owner {GROUP} -j RETURN"),
         "-t nat -A OUTPUT -p tcp -o lo -j RETURN".to_owned(),
@@ -131,4 +192,8 @@ fn capture(pod: &Pod) {
         let arguments: Vec<&str> = ["-w", "10"].into_iter().chain(rule.split_whitespace()).collect();
         let _ = pod.netns().output("iptables-legacy", &arguments);
     }
+}
+
+fn release(pod: &Pod) {
+    let _ = pod.netns().output("iptables-legacy", &["-w", "10", "-t", "nat", "-F"]);
 }

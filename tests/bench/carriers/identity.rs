@@ -32,6 +32,11 @@ impl Authority {
         Ok(Self { directory, issuer })
     }
 
+    /// Where its files are.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The file of the roots to trust.
     pub(super) fn roots(&self) -> PathBuf {
         self.directory.join("root-cert.pem")

@@ -40,6 +40,34 @@ pub(crate) trait Contestant {
     fn prove(&self) -> Result<()> {
         Ok(())
     }
+
+    /// Makes the pods run without a mesh, and what joining needs ready. Whether they can join at all.
+    fn before_joining(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Changes something while the pods run, the proxies being where the change before has left them. Returns how many pods it had
+    /// to restart.
+    fn change(&mut self, change: Change) -> Result<u32> {
+        bail!("{} cannot {change:?}", self.name())
+    }
+
+    /// What memory the proxies of one node take with `pods` pods there, one after the other with more of them. `None` where a
+    /// number cannot be had.
+    fn memory_with(&mut self, _pods: usize) -> Result<Option<u64>> {
+        Ok(None)
+    }
+}
+
+/// What can happen to pods while they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// They join the mesh.
+    Join,
+    /// The proxies are replaced by newer ones.
+    Upgrade,
+    /// They leave the mesh.
+    Leave,
 }
 
 /// All names, in the order of the tables.
@@ -59,7 +87,7 @@ pub(crate) fn set_up(options: &Options, record: &mut Record) -> Result<Vec<Box<d
             "plain-local" => plain::Plain::set_up(true).map(boxed),
             "envoy-tcp" => envoy::Envoy::set_up(envoy_config::Mode::Tcp, record).map(optional),
             "envoy-http" => envoy::Envoy::set_up(envoy_config::Mode::Http, record).map(optional),
-            "ztunnel" => ztunnel::ZtunnelPair::set_up(record).map(optional),
+            "ztunnel" => ztunnel::Ztunnels::set_up(record).map(optional),
             "sotto" => sotto::Sotto::set_up(sotto::Way::Default, record).map(optional),
             "sotto-h2" => sotto::Sotto::set_up(sotto::Way::H2, record).map(optional),
             _ => sotto::Sotto::set_up(sotto::Way::SameNode, record).map(optional),

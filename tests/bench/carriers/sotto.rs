@@ -3,9 +3,9 @@
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use harness::{Agent, Mesh, Node};
+use harness::{Agent, Mesh, Node, Pod};
 
-use super::Contestant;
+use super::{Change, Contestant};
 use crate::output::Record;
 use crate::pair::Pair;
 use crate::usage::Processes;
@@ -31,6 +31,8 @@ pub(super) struct Sotto {
     pair: Pair,
     nodes: Vec<Node>,
     agents: Vec<Agent>,
+    /// Pods that are there to be many.
+    crowd: Vec<Pod>,
     mesh: Mesh,
 }
 
@@ -49,8 +51,23 @@ impl Sotto {
         let client = a.pod("client").start();
         let server = if way == Way::SameNode { a.pod("server").start() } else { b.pod("server").start() };
         let nodes = if way == Way::SameNode { vec![a] } else { vec![a, b] };
-        mesh.namespace("demo").enrol();
-        Ok(Some(Self { way, pair: Pair::new(&mesh, client, server)?, nodes, agents: Vec::new(), mesh }))
+        Ok(Some(Self { way, pair: Pair::new(&mesh, client, server)?, nodes, agents: Vec::new(), crowd: Vec::new(), mesh }))
+    }
+
+    fn run(&mut self) {
+        self.agents = self.nodes.iter().map(|node| self.agent(node)).collect();
+        self.agents.iter().for_each(Agent::wait_ready);
+    }
+
+    fn agent(&self, node: &Node) -> Agent {
+        match self.way {
+            Way::H2 => node.agent().arg(KEEP_TO_H2.0, KEEP_TO_H2.1).spawn(),
+            Way::Default | Way::SameNode => node.agent().spawn(),
+        }
+    }
+
+    fn pods(&self) -> [&Pod; 2] {
+        [&self.pair.client, &self.pair.server]
     }
 }
 
@@ -68,13 +85,9 @@ impl Contestant for Sotto {
     }
 
     fn start(&mut self) -> Result<()> {
-        let agent = |node: &Node| match self.way {
-            Way::H2 => node.agent().arg("--drain", "1s").arg(KEEP_TO_H2.0, KEEP_TO_H2.1).spawn(),
-            Way::Default | Way::SameNode => node.agent().arg("--drain", "1s").spawn(),
-        };
-        self.agents = self.nodes.iter().map(agent).collect();
-        self.agents.iter().for_each(Agent::wait_ready);
-        self.mesh.wait_enrolled(&[&self.pair.client, &self.pair.server]);
+        self.mesh.namespace("demo").enrol();
+        self.run();
+        self.mesh.wait_enrolled(&self.pods());
         Ok(())
     }
 
@@ -87,6 +100,7 @@ impl Contestant for Sotto {
         for agent in self.agents.drain(..) {
             agent.terminate();
         }
+        self.crowd.drain(..).for_each(|pod| pod.opt_out());
     }
 
     fn prove(&self) -> Result<()> {
@@ -97,6 +111,52 @@ impl Contestant for Sotto {
             ensure!(entry.is_some(), "the agent of {} has logged no connection to {server}", agent.node());
         }
         Ok(())
+    }
+
+    fn before_joining(&mut self) -> Result<bool> {
+        self.mesh.namespace("demo").leave();
+        self.run();
+        self.mesh.wait_left(&self.pods());
+        Ok(self.way == Way::Default)
+    }
+
+    fn change(&mut self, change: Change) -> Result<u32> {
+        let namespace = self.mesh.namespace("demo");
+        match change {
+            Change::Join => {
+                namespace.enrol();
+                self.mesh.wait_enrolled(&self.pods());
+            }
+            // As a node's agent ends on Kubernetes: the capture stays in force until the next one is there.
+            Change::Upgrade => {
+                for agent in self.agents.drain(..) {
+                    agent.kill();
+                }
+                self.run();
+                self.mesh.wait_enrolled(&self.pods());
+            }
+            Change::Leave => {
+                namespace.leave();
+                self.mesh.wait_left(&self.pods());
+            }
+        }
+        Ok(0)
+    }
+
+    fn memory_with(&mut self, pods: usize) -> Result<Option<u64>> {
+        if self.way != Way::Default {
+            return Ok(None);
+        }
+        if self.agents.is_empty() {
+            self.start()?;
+        }
+        let node = self.nodes.last().expect("there are two");
+        // The server is one of them.
+        while self.crowd.len() + 1 < pods {
+            self.crowd.push(node.pod(&format!("crowd-{}", self.crowd.len())).start());
+        }
+        self.mesh.wait_enrolled(&self.crowd.iter().collect::<Vec<_>>());
+        Processes::memory(&self.processes().b).map(Some)
     }
 }
 

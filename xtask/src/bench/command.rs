@@ -35,7 +35,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAMES")]
     only: Option<String>,
 
-    /// What is measured, with commas between; everything when nothing is named: throughput, requests, connections, latency, beside, memory
+    /// What is measured, with commas between; everything when nothing is named: throughput, requests, connections, latency, beside, memory,
+    /// lifecycle, pods, size
     #[arg(long, value_name = "NAMES")]
     figures: Option<String>,
 
@@ -50,6 +51,10 @@ pub(crate) struct Options {
     /// Another `sotto` than the one of this tree
     #[arg(long, value_name = "FILE")]
     sotto: Option<PathBuf>,
+
+    /// Measures nothing: profiles the proxies under each load with perf, and writes there where their time goes
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["json", "csv", "html", "from"])]
+    profile: Option<PathBuf>,
 
     /// Writes every value there, as JSON
     #[arg(long, value_name = "FILE")]
@@ -74,7 +79,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
         Some(file) => (Results::read(file)?, true),
         None => measure(workspace, options)?,
     };
-    print!("{}", table::render(&results));
+    if options.profile.is_none() {
+        print!("{}", table::render(&results));
+    }
     if let Some(file) = &options.json {
         write(file, &results.json())?;
     }
@@ -122,9 +129,11 @@ impl Options {
         let (rounds, seconds) = if self.quick { (Some(1), Some(1)) } else { (self.rounds, self.seconds) };
         let numbers = [("rounds", rounds), ("seconds", seconds), ("rate", self.rate), ("cores", self.cores)];
         let numbers = numbers.into_iter().filter_map(|(name, value)| Some((name, value?.to_string())));
+        let profile = self.profile.as_ref().map(|folder| format!("--profile={}", folder.display()));
+        let flags = self.quick.then(|| "--quick".to_owned()).into_iter().chain(profile);
         let lists = [("only", &self.only), ("figures", &self.figures)];
         let lists = lists.into_iter().filter_map(|(name, value)| Some((name, value.clone()?)));
-        numbers.chain(lists).map(|(name, value)| format!("--{name}={value}")).collect()
+        numbers.chain(lists).map(|(name, value)| format!("--{name}={value}")).chain(flags).collect()
     }
 }
 

@@ -82,6 +82,49 @@ pub(super) const GROUPS: &[(&str, &[Figure])] = &[
             less("startup_ms", "start until ready", "ms"),
         ],
     ),
+    (
+        "Joining, upgrading, leaving, with 50 connections open",
+        &[
+            less("join_ms", "joining", "ms"),
+            less("join_broken", "  connections that broke", ""),
+            less("join_pods_restarted", "  pods restarted", ""),
+            less("upgrade_ms", "upgrading the proxies", "ms"),
+            less("upgrade_broken", "  connections that broke", ""),
+            less("upgrade_pods_restarted", "  pods restarted", ""),
+            less("leave_ms", "leaving", "ms"),
+            less("leave_broken", "  connections that broke", ""),
+            less("leave_pods_restarted", "  pods restarted", ""),
+        ],
+    ),
+    (
+        "Memory of a node's proxies",
+        &[
+            less("pods_1_memory_mib", "1 pod", "MiB"),
+            less("pods_10_memory_mib", "10 pods", "MiB"),
+            less("pods_100_memory_mib", "100 pods", "MiB"),
+        ],
+    ),
+    (
+        "Cost of the mesh's size (services/workloads)",
+        &[
+            less("size_0_connect_p50_us", "0/0: new connection, p50", "µs"),
+            less("size_100_connect_p50_us", "10/100: new connection, p50", "µs"),
+            less("size_1000_connect_p50_us", "100/1,000: new connection, p50", "µs"),
+            less("size_10000_connect_p50_us", "1,000/10,000: new connection, p50", "µs"),
+            more("size_0_connections_per_s", "0/0: new connections", "/s"),
+            more("size_100_connections_per_s", "10/100: new connections", "/s"),
+            more("size_1000_connections_per_s", "100/1,000: new connections", "/s"),
+            more("size_10000_connections_per_s", "1,000/10,000: new connections", "/s"),
+            less("size_0_memory_mib", "0/0: memory of an agent", "MiB"),
+            less("size_100_memory_mib", "10/100: memory of an agent", "MiB"),
+            less("size_1000_memory_mib", "100/1,000: memory of an agent", "MiB"),
+            less("size_10000_memory_mib", "1,000/10,000: memory of an agent", "MiB"),
+            less("size_100_bytes_per_workload", "10/100: per workload", "B"),
+            less("size_1000_bytes_per_workload", "100/1,000: per workload", "B"),
+            less("size_10000_bytes_per_workload", "1,000/10,000: per workload", "B"),
+            less("size_10000_startup_ms", "1,000/10,000: start until ready", "ms"),
+        ],
+    ),
 ];
 
 /// The figure of that name.
