@@ -136,6 +136,8 @@ impl Turn<'_> {
         let begin = self.cpu()?;
         let started = Instant::now();
         self.start()?;
+        // Before any load: what an allocator has once taken it gives to new connections for nothing.
+        self.idle()?;
         if self.contestant.carries_tcp() {
             self.throughput(1)?;
             self.throughput(4)?;
@@ -146,7 +148,10 @@ impl Turn<'_> {
         if self.contestant.carries_tcp() {
             self.beside_bulk()?;
         }
-        self.idle()?;
+        let processes = self.contestant.processes();
+        if !processes.a.is_empty() {
+            self.memory("memory_after_load", &processes)?;
+        }
         self.contestant.prove()?;
         let used = self.cpu()? - begin;
         let others = used.machine.saturating_sub(used.all).as_secs_f64();
@@ -172,7 +177,7 @@ impl Turn<'_> {
         self.sample("first_connection_us", first.as_secs_f64() * 1e6);
         if !processes.a.is_empty() {
             self.sample("startup_ms", ready.as_secs_f64() * 1e3);
-            self.memory("memory_rest", &processes, 1.0)?;
+            self.memory("memory_rest", &processes)?;
         }
         Ok(())
     }
@@ -268,7 +273,6 @@ impl Turn<'_> {
         if processes.a.is_empty() || !self.options.wants("memory") {
             return Ok(());
         }
-        self.memory("memory_after_load", &processes, 1.0)?;
         let before = (Processes::memory(&processes.a)?, Processes::memory(&processes.b)?);
         let pair = self.contestant.pair();
         let open = idle::open(&pair.client, pair.server.addr(http::PORT), IDLE_CONNECTIONS)?;
@@ -281,9 +285,9 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Resident memory of both sides in MiB, divided by `per`.
-    fn memory(&mut self, figure: &str, processes: &Processes, per: f64) -> Result<()> {
-        let mib = |pids: &[u32]| anyhow::Ok(Processes::memory(pids)? as f64 / per / f64::from(1 << 20));
+    /// Resident memory of both sides in MiB.
+    fn memory(&mut self, figure: &str, processes: &Processes) -> Result<()> {
+        let mib = |pids: &[u32]| anyhow::Ok(Processes::memory(pids)? as f64 / f64::from(1 << 20));
         let (a, b) = (mib(&processes.a)?, mib(&processes.b)?);
         self.sample(&format!("{figure}_a_mib"), a);
         if !processes.b.is_empty() {

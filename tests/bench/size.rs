@@ -80,7 +80,9 @@ pub(crate) fn mesh(quick: bool, record: &mut Record) -> Result<()> {
         }
         sample("connections_per_s", fastest);
         say(format_args!("sotto: {services} services, {workloads} workloads: {:.1} MiB, {fastest:.0} connections/s", memory as f64 / f64::from(1 << 20)));
-        agents.iter().for_each(|agent| drop(agent.terminate()));
+        for agent in &agents {
+            agent.terminate();
+        }
     }
     Ok(())
 }

@@ -118,11 +118,10 @@ impl Contestant for Envoy {
     }
 
     fn prove(&self) -> Result<()> {
-        for ((pod, _), process) in self.configurations.iter().zip(&self.running) {
+        for (pod, _) in &self.configurations {
             let text = page(pod.connect(envoy_config::ADMIN), "/stats?filter=ssl.handshake");
             let handshakes = text.lines().filter_map(|line| line.rsplit_once(": ")?.1.parse::<u64>().ok()).sum::<u64>();
             ensure!(handshakes > 0, "the Envoy of {pod} has made no TLS handshake:\n{text}");
-            ensure!(process.log().contains("spiffe://"), "the Envoy of {pod} has logged no identity:\n{}", process.log());
         }
         Ok(())
     }

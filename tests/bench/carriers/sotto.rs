@@ -104,11 +104,12 @@ impl Contestant for Sotto {
     }
 
     fn prove(&self) -> Result<()> {
-        let server = self.pair.server.identity();
+        let principal = self.pair.server.identity();
+        let security = if self.way == Way::SameNode { "unknown" } else { "mutual_tls" };
+        let labels = [("destination_principal", &*principal), ("connection_security_policy", security)];
         for agent in &self.agents {
-            let log = agent.access_log();
-            let entry = log.iter().rev().find(|entry| entry.destination_identity() == server);
-            ensure!(entry.is_some(), "the agent of {} has logged no connection to {server}", agent.node());
+            let opened = agent.metrics().sum("istio_tcp_connections_opened_total", &labels);
+            ensure!(opened > 0.0, "the agent of {} has counted no connection to {principal}, {security}", agent.node());
         }
         Ok(())
     }

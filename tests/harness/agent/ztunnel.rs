@@ -55,6 +55,7 @@ pub struct Ztunnel {
 pub struct NodeZtunnel {
     process: Arc<Process>,
     node: Node,
+    own: Site,
     told: Pods,
 }
 
@@ -115,13 +116,16 @@ impl ZtunnelProgram {
         let listener = Listener::bind(&socket).unwrap_or_else(|error| panic!("cannot listen on {}: {error}", socket.display()));
         let mut command = self.command(node.name(), &state);
         command.env("PROXY_MODE", "shared").env("INPOD_UDS", &socket);
-        let process = mesh.start_process(node, &mut command);
+        // As a pod, it has a namespace of its own: an old and a new one serve their pages side by side.
+        let name = format!("ztunnel-{number}");
+        let own = Site::new(&name, mesh.shared.create_netns(&name), Arc::clone(&mesh.shared.servers));
+        let process = mesh.start_process(&own, &mut command);
         let told = listener.accept().and_then(|told| told.complete().map(|()| told));
         let told = told.unwrap_or_else(|error| panic!("the ztunnel of {node} does not ask for pods: {error}\n{}", process.log()));
-        let ztunnel = NodeZtunnel { process, node: node.clone(), told };
+        let ztunnel = NodeZtunnel { process, node: node.clone(), own, told };
         eventually(PATIENCE, &format!("the ztunnel of {node} is ready"), || {
             assert!(ztunnel.process.is_running(), "the ztunnel of {node} ended:\n{}", ztunnel.log());
-            matches!(page(node, 15021, "/healthz/ready"), Some((200, _))).then_some(())
+            matches!(page(&ztunnel.own, 15021, "/healthz/ready"), Some((200, _))).then_some(())
         });
         ztunnel
     }
@@ -214,7 +218,7 @@ impl NodeZtunnel {
     #[track_caller]
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        match page(&self.node, 15020, "/metrics") {
+        match page(&self.own, 15020, "/metrics") {
             Some((200, text)) => Metrics::parse(&text),
             other => panic!("the ztunnel of {} answers /metrics with {other:?}", self.node),
         }

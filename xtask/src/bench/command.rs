@@ -117,7 +117,7 @@ fn measure(workspace: &Workspace, options: &Options) -> Result<(Results, bool)> 
     let status = command.status().with_context(|| format!("cannot start {}", bench.display()))?;
     ensure!(out.is_file(), "the benchmark ended ({status}) before it had measured anything: its last lines say why");
     let mut results = Results::read(&out)?;
-    results.set_facts(machine::facts(workspace, &tools, &sotto));
+    results.set_facts(machine::facts(workspace, &tools, &sotto, options.sotto.is_none()));
     if !status.success() {
         println!("\nThe benchmark failed before its end; what follows is what it had measured by then.");
     }

@@ -87,12 +87,18 @@ pub(super) const GROUPS: &[(&str, &[Figure])] = &[
         &[
             less("join_ms", "joining", "ms"),
             less("join_broken", "  connections that broke", ""),
+            less("join_refused", "  new connections that failed", ""),
+            less("join_longest_wait_ms", "  longest wait of a new one", "ms"),
             less("join_pods_restarted", "  pods restarted", ""),
             less("upgrade_ms", "upgrading the proxies", "ms"),
             less("upgrade_broken", "  connections that broke", ""),
+            less("upgrade_refused", "  new connections that failed", ""),
+            less("upgrade_longest_wait_ms", "  longest wait of a new one", "ms"),
             less("upgrade_pods_restarted", "  pods restarted", ""),
             less("leave_ms", "leaving", "ms"),
             less("leave_broken", "  connections that broke", ""),
+            less("leave_refused", "  new connections that failed", ""),
+            less("leave_longest_wait_ms", "  longest wait of a new one", "ms"),
             less("leave_pods_restarted", "  pods restarted", ""),
         ],
     ),
@@ -137,6 +143,16 @@ pub(super) fn baseline(contestant: &str) -> &'static str {
     if contestant.ends_with("-local") { "plain-local" } else { "plain" }
 }
 
+/// A multiple, as short as it may be.
+pub(super) fn multiple(ratio: f64) -> String {
+    let digits = match ratio {
+        ratio if ratio >= 100.0 => 0,
+        ratio if ratio >= 10.0 => 1,
+        _ => 2,
+    };
+    format!("{ratio:.digits$}x")
+}
+
 /// A number with as many digits as say something.
 pub(super) fn number(value: f64) -> String {
     let digits = match value.abs() {
@@ -147,7 +163,7 @@ pub(super) fn number(value: f64) -> String {
     let text = format!("{value:.digits$}");
     // 101 509 is read at a glance, 101509 is not.
     match text.len() {
-        length if digits == 0 && length > 4 => format!("{} {}", &text[..length - 3], &text[length - 3..]),
+        length @ 5..=6 if digits == 0 => format!("{} {}", &text[..length - 3], &text[length - 3..]),
         _ => text,
     }
 }
@@ -158,7 +174,8 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits_that_count() {
-        assert_eq!(["101 509", "1 234", "999", "12.3", "0.31"].map(str::to_owned), [101_509.2, 1234.0, 999.0, 12.34, 0.312].map(number).map(|t| t));
+        assert_eq!([101_509.2, 1234.0, 999.0, 12.34, 0.312].map(number), ["101 509", "1234", "999", "12.3", "0.31"]);
+        assert_eq!([123.4, 12.34, 1.234].map(multiple), ["123x", "12.3x", "1.23x"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::chart;
-use super::figures::{GROUPS, baseline, number};
+use super::figures::{GROUPS, baseline, multiple, number};
 use super::results::Results;
 use super::table;
 
@@ -66,7 +66,7 @@ fn numbers(results: &Results, figures: &[super::figures::Figure]) -> String {
             let cell = results.spread(figure.id, contestant).map_or_else(String::new, |spread| {
                 let base = baseline(contestant);
                 let ratio = (base != contestant).then(|| results.ratio(figure.id, contestant, base)).flatten();
-                let ratio = ratio.map_or_else(String::new, |ratio| format!(" <b>{:.2}x</b>", ratio.median));
+                let ratio = ratio.map_or_else(String::new, |ratio| format!(" <b>{}</b>", multiple(ratio.median)));
                 format!("{}{ratio} <small>{}–{}</small>", number(spread.median), number(spread.min), number(spread.max))
             });
             let _ = write!(text, "<td>{cell}</td>");

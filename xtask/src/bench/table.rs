@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 
 use super::bars::{BARS, BESIDE};
-use super::figures::{Figure, GROUPS, baseline, named, number};
+use super::figures::{Figure, GROUPS, baseline, multiple, named, number};
 use super::results::Results;
 
 /// Width of the names of figures.
 const TITLE: usize = 40;
 /// Width of a contestant's column.
-const CELL: usize = 16;
+const CELL: usize = 17;
 /// Those that are compared with each of the others.
 const OURS: [&str; 2] = ["sotto", "sotto-h2"];
 /// The others.
@@ -30,7 +30,7 @@ pub(super) fn render(results: &Results) -> String {
         if shown.is_empty() {
             continue;
         }
-        let _ = write!(text, "\n{group:TITLE$}");
+        let _ = write!(text, "\n{group}\n{:TITLE$}", "");
         results.contestants().iter().for_each(|name| text.push_str(&format!("{name:>CELL$}")));
         text.push('\n');
         shown.iter().for_each(|figure| rows(&mut text, results, figure));
@@ -57,7 +57,7 @@ fn rows(text: &mut String, results: &Results, figure: &Figure) {
         };
         let base = baseline(contestant);
         let ratio = (base != contestant).then(|| results.ratio(figure.id, contestant, base)).flatten();
-        let ratio = ratio.map_or_else(String::new, |ratio| format!(" {:.2}x", ratio.median));
+        let ratio = ratio.map_or_else(String::new, |ratio| format!(" {}", multiple(ratio.median)));
         row.push_str(&format!("{:>CELL$}", format!("{}{ratio}", number(spread.median))));
         differ |= spread.min < spread.max;
         spreads.push_str(&format!("{:>CELL$}", format!("{}–{}", number(spread.min), number(spread.max))));
