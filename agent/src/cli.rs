@@ -172,6 +172,10 @@ pub struct AgentArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
 
+    /// What the tunnels speak that this agent opens; as a server it takes either
+    #[arg(long, value_name = "PROTOCOL", default_value = "auto")]
+    pub tunnel_protocol: TunnelChoice,
+
     /// How long open connections may go on after SIGTERM; a second SIGTERM ends them at once
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     pub drain: Duration,
@@ -230,6 +234,15 @@ pub enum Output {
     Text,
     /// For programs
     Json,
+}
+
+/// What tunnels speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TunnelChoice {
+    /// `sotto/1` with agents that know it, HBONE with others
+    Auto,
+    /// HBONE with everybody
+    H2,
 }
 
 /// How log lines look.

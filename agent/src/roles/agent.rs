@@ -22,7 +22,7 @@ use crate::drivers::certs::authority::Authority;
 use crate::drivers::certs::store::{CertificateStore, StoreConfig};
 use crate::drivers::redirect::{self, Redirect};
 use crate::drivers::tunnel::Config as TunnelConfig;
-use crate::mesh::local::{Listeners, LocalPod, LocalPods};
+use crate::mesh::local::{HBONE_ONLY, Listeners, LocalPod, LocalPods, TUNNEL_PROTOCOLS};
 use crate::mesh::source::state::MeshState;
 use crate::mesh::upstream::attempts::Patience;
 use crate::mesh::upstream::pool;
@@ -52,14 +52,35 @@ pub struct Config {
     pub threads: usize,
     /// How long open connections may go on after the first signal.
     pub drain: Duration,
-    /// HTTP/2 settings of tunnels.
+    /// Limits and timers of tunnels.
     pub tunnel: TunnelConfig,
+    /// What tunnels speak that this agent opens.
+    pub tunnel_protocol: TunnelProtocol,
     /// Time limits of reaching an endpoint.
     pub patience: Patience,
     /// The cgroup2 directory to attach to; none for the root of the hierarchy.
     pub cgroup: Option<PathBuf>,
     /// Where the kubelet is, whose probes reach pods whatever policy says.
     pub kubelet: KubeletCgroup,
+}
+
+/// What tunnels speak that an agent opens. As a server it takes either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TunnelProtocol {
+    /// `sotto/1` with agents that know it, HBONE with others.
+    #[default]
+    Auto,
+    /// HBONE with everybody.
+    H2,
+}
+
+impl TunnelProtocol {
+    fn offers(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::Auto => TUNNEL_PROTOCOLS,
+            Self::H2 => HBONE_ONLY,
+        }
+    }
 }
 
 /// What becomes of the pods' capture when an agent ends by a signal.
@@ -213,6 +234,7 @@ impl Agent {
                 sockets: redirect.sockets(),
                 tunnel,
                 handshake_limit: HANDSHAKE_LIMIT,
+                protocols: config.tunnel_protocol.offers(),
                 dial_limit: config.patience.overall,
                 idle: IDLE_TUNNEL,
             },

@@ -4,10 +4,10 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, ensure};
 
-use crate::cli::AgentArgs;
+use crate::cli::{AgentArgs, TunnelChoice};
 use crate::drivers::tunnel::Config as TunnelConfig;
 use crate::mesh::upstream::attempts::Patience;
-use crate::roles::agent::Config;
+use crate::roles::agent::{Config, TunnelProtocol};
 use crate::roles::pages::Addresses;
 
 /// Checks the flags and turns them into what the agent needs.
@@ -27,6 +27,10 @@ pub(super) fn config(node: String, args: AgentArgs, pages: Addresses) -> anyhow:
         threads,
         drain: args.drain,
         tunnel: TunnelConfig::default(),
+        tunnel_protocol: match args.tunnel_protocol {
+            TunnelChoice::Auto => TunnelProtocol::Auto,
+            TunnelChoice::H2 => TunnelProtocol::H2,
+        },
         patience: Patience::default(),
         cgroup: None,
         kubelet: args.kubelet_cgroup.unwrap_or_default(),

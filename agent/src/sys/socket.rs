@@ -35,6 +35,14 @@ pub fn set_bind_address_no_port(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_int(socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
+/// Counts the socket as writable only while less than `bytes` in it have not been sent (`TCP_NOTSENT_LOWAT`).
+///
+/// # Errors
+/// When the socket is no TCP socket.
+pub fn set_unsent_limit(socket: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
+    set_int(socket, libc::SOL_TCP, libc::TCP_NOTSENT_LOWAT, bytes.cast_signed())
+}
+
 fn set_int(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the pointer leads to a c_int that is alive during the call, and the length is its size.
     let result = unsafe {

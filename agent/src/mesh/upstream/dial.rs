@@ -122,6 +122,17 @@ fn classify(address: SocketAddr, limit: Duration, source: io::Error) -> DialErro
     }
 }
 
+/// How much of a tunnel may wait in the kernel before it is on its way, in bytes: what is added last waits for all of it.
+const MOST_UNSENT: u32 = 128 * 1024;
+
+/// An option of sockets that carry a tunnel: little waits in them that could still be overtaken.
+///
+/// # Errors
+/// When the socket is closed already.
+pub fn bound_unsent(stream: &TcpStream) -> io::Result<()> {
+    socket::set_unsent_limit(stream.as_fd(), MOST_UNSENT)
+}
+
 /// Options of every socket that carries a connection: no Nagle delay, and dead peers are noticed (ztunnel's 180 s, 9 times).
 ///
 /// # Errors

@@ -8,17 +8,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{FutureExt, Shared};
+use futures_util::future::{FutureExt, LocalBoxFuture, Shared};
 use tokio::sync::oneshot;
 
 use super::attempts::Retry;
 use super::dial::{self, DialError};
 use crate::drivers::certs::tls::config::client_config;
 use crate::drivers::certs::tls::handshake::{self, HandshakeError};
+use crate::drivers::certs::tls::records::RecordStream;
 use crate::drivers::redirect::Sockets;
-use crate::drivers::tunnel::client::{self, Client, Opened};
-use crate::drivers::tunnel::{Cause, Config as TunnelConfig, ConnectRequest, OpenError, TunnelError as HboneError};
-use crate::mesh::local::HBONE_PROTOCOLS;
+use crate::drivers::tunnel::client::{Client, Opened};
+use crate::drivers::tunnel::{
+    Cause, Config as TunnelConfig, ConnectRequest, OpenError, TunnelError as HboneError, hbone, mux,
+};
 use crate::mesh::local::LocalPod;
 use crate::model::identity::Identity;
 use crate::runtime::budget::{Exhausted, Permit};
@@ -39,8 +41,10 @@ pub struct Key {
 pub struct Config {
     /// The redirection's notes about sockets.
     pub sockets: Sockets,
-    /// HTTP/2 settings.
+    /// Limits and timers of tunnels.
     pub tunnel: Arc<TunnelConfig>,
+    /// What is offered to peers, the preferred one first.
+    pub protocols: &'static [&'static [u8]],
     /// Time for the TLS and HTTP/2 handshakes.
     pub handshake_limit: Duration,
     /// Time for TCP to the peer's agent.
@@ -78,7 +82,11 @@ type Dialing = Shared<oneshot::Receiver<Result<(), Arc<TunnelError>>>>;
 pub enum TunnelError {
     /// TCP to the peer's agent failed.
     #[error("the agent of the destination pod cannot be reached: {0}")]
-    Dial(#[source] DialError),
+    Dial(
+        #[source]
+        #[from]
+        DialError,
+    ),
     /// Mutual TLS failed.
     #[error("mutual TLS with the destination pod failed: {0}")]
     Tls(#[source] HandshakeError),
@@ -227,18 +235,20 @@ impl Pool {
         }
     }
 
-    async fn make(&self, key: &Key) -> Result<(Client, impl Future<Output = ()> + use<>), TunnelError> {
+    async fn make(&self, key: &Key) -> Result<(Client, LocalBoxFuture<'static, ()>), TunnelError> {
         let permit: Permit = self.pod.shares.descriptors.take(1)?;
-        let Config { sockets, tunnel, handshake_limit, dial_limit, .. } = &self.config;
+        let Config { sockets, tunnel, handshake_limit, dial_limit, protocols, .. } = &self.config;
         let socket = dial::connect(&self.pod, sockets, key.address, *dial_limit).await.map_err(TunnelError::Dial)?;
-        let config = client_config(&self.pod.credentials, [key.identity.clone()].into(), HBONE_PROTOCOLS);
+        dial::bound_unsent(&socket).map_err(|source| DialError::Local { address: key.address, source })?;
+        let config = client_config(&self.pod.credentials, [key.identity.clone()].into(), protocols);
         let session = handshake::connect(socket, &config, *handshake_limit).await.map_err(TunnelError::Tls)?;
-        let (client, connection) = client::handshake(session.stream, tunnel).await.map_err(TunnelError::Http2)?;
-        let held = async move {
-            let _permit = permit;
-            drop(connection.await);
-        };
-        Ok((client, held))
+        if session.protocol.as_deref() == Some(mux::PROTOCOL) {
+            let (client, connection) = mux::begin(session.connection, tunnel);
+            return Ok((Client::Mux(client), held(permit, connection)));
+        }
+        let handshake = hbone::client::handshake(RecordStream::from(session.connection), tunnel);
+        let (client, connection) = handshake.await.map_err(TunnelError::Http2)?;
+        Ok((Client::Hbone(client), held(permit, connection)))
     }
 
     /// Runs a tunnel until it ends; ends it when it is idle or its pod leaves.
@@ -268,6 +278,14 @@ impl Pool {
             slots.remove(key);
         }
     }
+}
+
+/// A tunnel's own work, which holds its descriptor until it ends.
+fn held<E>(permit: Permit, connection: impl Future<Output = Result<(), E>> + 'static) -> LocalBoxFuture<'static, ()> {
+    Box::pin(async move {
+        let _permit = permit;
+        drop(connection.await);
+    })
 }
 
 /// Completes when the tunnel has had no stream for the whole time.

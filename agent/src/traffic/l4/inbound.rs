@@ -13,8 +13,10 @@ use super::pod::{Accepted, PodShard};
 use super::record::Connection;
 use super::relay::{self, Traffic};
 use crate::drivers::certs::tls::handshake::{self, Established, HandshakeError};
-use crate::drivers::tunnel::server::{self, Incoming, Respond};
+use crate::drivers::certs::tls::records::RecordStream;
+use crate::drivers::tunnel::server::{Incoming, Respond};
 use crate::drivers::tunnel::{Cause, ConnectRequest, Refusal};
+use crate::drivers::tunnel::{hbone, mux};
 use crate::mesh::upstream::dial::{self, DialError};
 use crate::mesh::upstream::route::{HBONE_PORT, RESERVED_PORTS};
 use crate::model::authority::Authority;
@@ -41,7 +43,7 @@ struct Peer {
 /// Serves one tunnel from its TLS handshake to its last stream.
 pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     let Accepted { socket, peer: address, at, permit: _permit } = accepted;
-    let Established { stream, peer: identity, .. } = match authenticate(&shard, address, socket).await {
+    let Established { connection, peer: identity, protocol, .. } = match authenticate(&shard, address, socket).await {
         Ok(established) => established,
         Err(error) => {
             log_bad_peer(&shard, address, &error);
@@ -57,7 +59,6 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     };
     let peer = Peer { address, identity };
     let live = Cell::new(0);
-    let serve_stream = |incoming| serve_request(&shard, &peer, &live, incoming);
     let drain = shard.pod.drain.clone();
     let wind_up = async {
         tokio::select! {
@@ -65,7 +66,15 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
             () = unused(&live) => {}
         }
     };
-    if let Err(error) = server::serve(stream, &shard.context.tunnel, wind_up, serve_stream).await {
+    let config = &shard.context.tunnel;
+    let served = if protocol.as_deref() == Some(mux::PROTOCOL) {
+        let serve = |incoming: mux::MuxIncoming| serve_request(&shard, &peer, &live, incoming.into());
+        mux::serve(connection, config, wind_up, serve).await
+    } else {
+        let serve = |incoming: hbone::server::Incoming| serve_request(&shard, &peer, &live, incoming.into());
+        Box::pin(hbone::server::serve(RecordStream::from(connection), config, wind_up, serve)).await
+    };
+    if let Err(error) = served {
         log_bad_peer(&shard, address, &error);
     }
 }
@@ -174,10 +183,10 @@ async fn carry(
     let baggage = connection.destination_workload.as_deref().map(|w| Baggage::of(w, &context.cluster));
     match respond.accept(baggage.as_ref()) {
         Ok(mut stream) => {
-            stream.recv.charge(&shard.pod.shares.memory);
+            stream.charge(&shard.pod.shares.memory);
             let peer = connection.source;
             let record = connection.opened(context, at);
-            let traffic = Traffic::default();
+            let traffic = Rc::new(Traffic::default());
             let result = relay::from_tunnel(stream, server, &traffic, admission.revoked()).await;
             shard.note_end(peer, result.as_ref().err());
             record.closed(&traffic, &result);

@@ -10,7 +10,8 @@ use super::admission::Admission;
 use super::pod::{Accepted, PodShard};
 use super::record::Connection;
 use super::relay::{self, RelayError, Traffic};
-use crate::drivers::tunnel::{ConnectRequest, Stream};
+use crate::drivers::tunnel::ConnectRequest;
+use crate::drivers::tunnel::stream::Stream;
 use crate::mesh::upstream::attempts::{Attempts, Next, Retry};
 use crate::mesh::upstream::dial::{self, DialError};
 use crate::mesh::upstream::pool::{Key, OpenFailure};
@@ -43,7 +44,7 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
         Ok(upstream) => {
             let arrived = upstream.admission().map(|admission| connection.arrived(admission.verdict.clone()));
             let records = [Some(connection), arrived].map(|c| c.map(|c| c.opened(&shard.context, at)));
-            let traffic = Traffic::default();
+            let traffic = Rc::new(Traffic::default());
             let result = upstream.relay(&shard, client, &traffic).await;
             shard.note_end(peer, result.as_ref().err());
             for record in records.into_iter().flatten() {
@@ -89,12 +90,12 @@ impl Upstream {
         }
     }
 
-    async fn relay(self, shard: &PodShard, client: TcpStream, traffic: &Traffic) -> Result<(), RelayError> {
+    async fn relay(self, shard: &PodShard, client: TcpStream, traffic: &Rc<Traffic>) -> Result<(), RelayError> {
         match self {
             Self::Plain(server) => relay::sockets(client, server, traffic, std::future::pending()).await,
             Self::SameNode(server, mut admission) => relay::sockets(client, server, traffic, admission.revoked()).await,
             Self::Tunnel(mut stream) => {
-                stream.recv.charge(&shard.pod.shares.memory);
+                stream.charge(&shard.pod.shares.memory);
                 relay::to_tunnel(client, stream, traffic).await
             }
         }

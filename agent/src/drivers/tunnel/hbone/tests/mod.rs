@@ -16,11 +16,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::Stream;
 use super::client::{Client, handshake};
 use super::server::{Incoming, serve};
-use super::{Config, ConnectRequest, ResetReason, StreamError, TunnelError};
-use super::{Refusal, Stream};
-
+use crate::drivers::tunnel::{Config, ConnectRequest, Refusal, ResetReason, StreamError, TunnelError};
 use crate::model::baggage::Baggage;
 
 /// What the server's application does with a connection; its port says which.

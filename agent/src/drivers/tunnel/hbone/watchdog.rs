@@ -7,9 +7,9 @@ use std::time::Duration;
 use h2::{Ping, PingPong};
 use tokio::time::{Instant, sleep};
 
-use super::error::TunnelError;
 use super::meter::{Meter, Observed};
-use super::settings::Config;
+use crate::drivers::tunnel::error::TunnelError;
+use crate::drivers::tunnel::settings::Config;
 
 /// What to do about the peer.
 #[derive(Debug, PartialEq, Eq)]

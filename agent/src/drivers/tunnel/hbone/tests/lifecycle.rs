@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::super::{Cause, NotProcessed, OpenError};
 use super::*;
+use crate::drivers::tunnel::{Cause, NotProcessed, OpenError};
 
 #[tokio::test]
 async fn a_refusal_comes_with_its_reason() {
