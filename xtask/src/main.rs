@@ -49,6 +49,8 @@ enum Task {
     Soak(soak::Options),
     /// Compare sotto with no mesh, Envoy sidecars and ztunnel on this machine: speed, processor time, memory, what joining costs.
     Bench(bench::command::Options),
+    /// Count the instructions of the data path's pure functions under callgrind, against a committed budget.
+    Instructions(ci::instructions::Options),
     /// A Kubernetes cluster of two nodes on this machine, built from Debian's source; or its API server alone.
     Cluster(cluster::command::Options),
     /// Build the container image of sotto as an OCI archive, without Docker.
@@ -77,6 +79,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Fuzz(options) => fuzz::run(&tree()?, &options),
         Task::Soak(options) => soak::run(&tree()?, &options),
         Task::Bench(options) => bench::command::run(&tree()?, &options),
+        Task::Instructions(options) => ci::instructions::run(&tree()?, &options),
         // Needs no tree: it is also pid 1 of a node.
         Task::Cluster(options) => cluster::command::run(&options),
         Task::Image(options) => image::sotto::run(&tree()?, &options),
