@@ -14,6 +14,7 @@ use crate::drivers::tunnel::ConnectRequest;
 use crate::drivers::tunnel::stream::Stream;
 use crate::mesh::upstream::attempts::{Attempts, Next, Retry};
 use crate::mesh::upstream::dial::{self, DialError};
+use crate::mesh::upstream::options;
 use crate::mesh::upstream::pool::{Key, OpenFailure};
 use crate::mesh::upstream::route::{self, HBONE_PORT, Hop, NoRoute};
 use crate::model::address::canonical;
@@ -30,16 +31,12 @@ static STRAYS: RateLimit = RateLimit::new(5, Duration::from_secs(10));
 /// Carries one captured connection to where its application wanted to go.
 pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     let Accepted { socket: client, peer, at, permit: _permit } = accepted;
-    relay::reset_on_close(&client);
     let Some(original) = original_destination(&shard, peer) else { return };
     let mut connection = Connection::between(Reporter::Source, peer, original);
     connection.source_workload = shard.context.view().workload(&shard.pod.name).cloned();
     connection.source_identity = Some(shard.pod.identity.clone());
-    let reached = match dial::tune(&client) {
-        // Boxed: what it takes to reach a server is many times what it takes to relay, and is needed for a moment only.
-        Ok(()) => Box::pin(reach(&shard, original, peer, &mut connection)).await,
-        Err(source) => Err(Failure::Dial(DialError::Local { address: peer, source })),
-    };
+    // Boxed: what it takes to reach a server is many times what it takes to relay, and is needed for a moment only.
+    let reached = Box::pin(reach(&shard, original, peer, &mut connection)).await;
     match reached {
         Ok(upstream) => {
             let arrived = upstream.admission().map(|admission| connection.arrived(admission.verdict.clone()));
@@ -188,7 +185,9 @@ async fn take(shard: &PodShard, hop: &Hop, target: Target, connection: &mut Conn
         Hop::Plain(workload) => {
             connection.destination_workload.clone_from(workload);
             let sockets = &shard.context.sockets;
-            Ok(Upstream::Plain(dial::connect(&shard.pod, sockets, target.address, target.limit).await?))
+            Ok(Upstream::Plain(
+                dial::connect(&shard.pod, sockets, (target.address, options::of_stranger), target.limit).await?,
+            ))
         }
         Hop::SameNode(workload) => {
             connection.destination_workload = Some(std::sync::Arc::clone(workload));
