@@ -1,8 +1,6 @@
 //! What the agent answers when the CNI plugin hands a pod over: not before the pod is carried, or is known to be none of the mesh's.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
