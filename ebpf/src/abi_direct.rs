@@ -10,8 +10,8 @@ pub const MAX_DIRECT_FLOWS: usize = 262_144;
 pub const MAX_SERVICE_PORTS: usize = 16_384;
 /// `ENDPOINTS`: what is behind them.
 pub const MAX_ENDPOINTS: usize = 262_144;
-/// `FLOW_EVENTS`: bytes of the ring; some 30,000 connections may end between two looks of the agent.
-pub const FLOW_EVENTS_BYTES: usize = 4 << 20;
+/// `FLOW_EVENTS`: bytes of the ring; some thousands of connections may end between two looks of the agent.
+pub const FLOW_EVENTS_BYTES: usize = 1 << 20;
 
 /// `VERDICTS`: who may connect directly to what on this node.
 #[repr(C)]

@@ -14,7 +14,7 @@
 //! | `DIRECT_FLOWS` | [`abi::Flow`] → [`abi_direct::DirectFlow`] | sockops, inbound | sockops, inbound, agent | 262,144 | counted; the connection is cut off before it carries anything |
 //! | `SERVICES` | [`abi_direct::Target`] → [`abi_direct::EndpointSet`] | agent | connect | 16,384 | the agent picks |
 //! | `ENDPOINTS` | [`abi_direct::EndpointKey`] → [`abi_direct::Target`] | agent | connect | 262,144 | the agent picks |
-//! | `FLOW_EVENTS` | ring of [`abi_direct::FlowEnd`] | sockops | agent | 4 MiB | counted; the connection is not told of |
+//! | `FLOW_EVENTS` | ring of [`abi_direct::FlowEnd`] | sockops | agent | 1 MiB | counted; the connection is not told of |
 //! | `LISTENERS` | [`abi::ListenerKey`] → listening socket | agent; the kernel removes closed sockets | inbound, hold | 32,768 | the agent cannot serve the pod and says so |
 //! | `COUNTERS` | [`abi::Counter`] → number, per CPU | every program | agent | one per counter | - |
 //!

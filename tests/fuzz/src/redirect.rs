@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sotto_ebpf::abi::{Address, HBONE_PORT, OUTBOUND_PORT, PLAINTEXT_PORT, PodAddresses, Role};
-use sotto_ebpf::decide::{Inbound, Outbound, forget_when_closed, from_inside, inbound, outbound};
+use sotto_ebpf::decide::redirect::{Inbound, Outbound, forget_when_closed, from_inside, inbound, outbound};
 
 /// A destination, a source, the pod's two addresses, and what else the kernel shows.
 const LENGTH: usize = 16 + 16 + 4 + 16 + 4;

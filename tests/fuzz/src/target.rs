@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::{ca, call, certs, cni, manifests, redirect, text, tunnel};
+use crate::{ca, call, certs, cni, handshake, manifests, mux, redirect, text, tunnel};
 
 /// One reader of hostile bytes.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,7 @@ pub struct Target {
 
 impl Target {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::new("authority", text::authority, text::authority_seeds, text::ADDRESS_WORDS),
         Self::new("baggage", text::baggage, text::baggage_seeds, text::HEADER_WORDS),
         Self::new("ca_files", ca::files, ca::file_seeds, ca::WORDS),
@@ -29,8 +29,10 @@ impl Target {
         Self::new("cni", cni::cni, cni::seeds, cni::WORDS),
         Self::new("forwarded", text::forwarded, text::forwarded_seeds, text::HEADER_WORDS),
         Self::new("frames", tunnel::frames, tunnel::frame_seeds, &[]),
+        Self::new("handshake", handshake::handshake, handshake::seeds, &["sotto/1", "h2", "\u{16}\u{3}\u{3}"]),
         Self::new("identity", text::identity, text::identity_seeds, text::ADDRESS_WORDS),
         Self::new("manifests", manifests::manifests, manifests::seeds, manifests::WORDS),
+        Self::new("mux", mux::mux, mux::seeds, mux::WORDS),
         Self::new("proxy_status", text::proxy_status, text::proxy_status_seeds, text::HEADER_WORDS),
         Self::new("redirect", redirect::redirect, redirect::seeds, &[]),
         Self::new("signing_request", certs::signing_request, certs::request_seeds, certs::WORDS),

@@ -63,6 +63,15 @@ impl Client {
         }
     }
 
+    /// Whether a bulk transfer goes through, beside which a new stream would wait. Not known of HBONE.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        match self {
+            Self::Hbone(_) => false,
+            Self::Mux(client) => client.is_busy(),
+        }
+    }
+
     /// Whether the tunnel has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {

@@ -72,6 +72,19 @@ struct Slot {
     dialing: Option<Dialing>,
 }
 
+/// So many tunnels to one peer are made only to get out of the way of bulk transfers.
+const MOST_BESIDE_BULK: usize = 4;
+
+/// What there is for another stream.
+enum Usable {
+    /// This one.
+    Quiet(Client),
+    /// This one, if there is no other to be had: a bulk transfer goes through it.
+    Busy(Client),
+    /// Nothing.
+    None,
+}
+
 /// A tunnel and its number in the pool.
 #[derive(Clone)]
 struct Tunnel {
@@ -195,23 +208,38 @@ impl Pool {
 
     async fn open_unbounded(self: &Rc<Self>, key: Key, request: ConnectRequest) -> Result<Opened, OpenFailure> {
         loop {
-            if let Some(client) = self.usable(&key) {
-                match client.open(&request).await {
-                    // The tunnel ended before the peer looked at the request: it is safe to ask again, in another tunnel.
-                    Err(error) if error.is_safe_to_retry() && !client.can_open() => {}
-                    result => return Ok(result?),
+            let client = match self.usable(&key) {
+                Usable::Quiet(client) => client,
+                // Better a moment for another tunnel than to wait behind the bulk for as long as both last.
+                Usable::Busy(client) => match self.dialing(&key).await {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(_)) | Err(_) => client,
+                },
+                Usable::None => {
+                    self.dialing(&key).await.map_err(|_| Arc::new(TunnelError::Ended))??;
+                    continue;
                 }
+            };
+            match client.open(&request).await {
+                // The tunnel ended before the peer looked at the request: it is safe to ask again, in another tunnel.
+                Err(error) if error.is_safe_to_retry() && !client.can_open() => {}
+                result => return Ok(result?),
             }
-            self.dialing(&key).await.map_err(|_| Arc::new(TunnelError::Ended))??;
         }
     }
 
-    /// A tunnel that takes another stream.
-    fn usable(&self, key: &Key) -> Option<Client> {
+    /// A tunnel that takes another stream, one without a bulk transfer if there is one or may be.
+    fn usable(&self, key: &Key) -> Usable {
         let mut slots = self.slots.borrow_mut();
-        let slot = slots.get_mut(key)?;
+        let Some(slot) = slots.get_mut(key) else { return Usable::None };
         slot.open.retain(|tunnel| !tunnel.client.is_closed());
-        slot.open.iter().find(|tunnel| tunnel.client.can_open()).map(|tunnel| tunnel.client.clone())
+        let mut open = slot.open.iter().map(|tunnel| &tunnel.client).filter(|client| client.can_open()).peekable();
+        let Some(&first) = open.peek() else { return Usable::None };
+        match open.find(|client| !client.is_busy()) {
+            Some(quiet) => Usable::Quiet(quiet.clone()),
+            None if slot.open.len() < MOST_BESIDE_BULK => Usable::Busy(first.clone()),
+            None => Usable::Quiet(first.clone()),
+        }
     }
 
     /// The one attempt to make a tunnel that is under way, or a new one.

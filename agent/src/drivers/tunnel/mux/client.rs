@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use super::core::Core;
 use super::driver::{Driver, Turn};
@@ -52,6 +53,12 @@ impl MuxClient {
     #[must_use]
     pub fn can_open(&self) -> bool {
         self.0.with_quietly(|inner| inner.can_open().is_ok())
+    }
+
+    /// Whether a bulk transfer goes through, beside which a new stream would wait.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.0.with_quietly(|inner| inner.load.is_busy(Instant::now()))
     }
 
     /// Whether the tunnel has ended.

@@ -9,6 +9,7 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 
 use super::frame::Violation;
+use super::load::Load;
 use super::machine::{Event, Limits, Machine, Side};
 use super::outbox::{Outbox, Taken};
 use super::port::{Outlet, Port, wait, wake};
@@ -29,6 +30,7 @@ pub(super) struct Core(RefCell<Inner>);
 pub(super) struct Inner {
     pub(super) machine: Machine<Port>,
     pub(super) outbox: Outbox,
+    pub(super) load: Load,
     pub(super) asked: Vec<Asked>,
     /// Streams that the peer gave up before they were answered. Each cost us a dial.
     pub(super) abandoned: usize,
@@ -45,6 +47,7 @@ impl Core {
         Rc::new(Self(RefCell::new(Inner {
             machine: Machine::new(side, limits, Instant::now()),
             outbox: Outbox::default(),
+            load: Load::new(Instant::now()),
             asked: Vec::new(),
             abandoned: 0,
             driver: None,
@@ -103,7 +106,11 @@ impl Core {
             if machine.has_output() {
                 outbox.add(&machine.take_output());
             }
-            outbox.take_from(socket, most, records, |part| machine.data(id, part))
+            let taken = outbox.take_from(socket, most, records, |part| machine.data(id, part));
+            if let Ok(Taken::Bytes(length, _)) = taken {
+                inner.load.note(length, Instant::now);
+            }
+            taken
         })
     }
 
@@ -203,6 +210,7 @@ impl Inner {
                 pieces[number] = IoSlice::new(&received.bytes[next]);
                 number += 1;
             }
+            self.load.note(pieces[..number].iter().map(|piece| piece.len()).sum(), || now);
             self.deliver(id, &pieces[..number]);
         }
         Ok(())

@@ -508,10 +508,10 @@ impl<P> Stream<P> {
         self.received_end
     }
 
-    /// Whether the stream has not been answered.
+    /// Whether we have ended ours.
     #[must_use]
-    pub fn is_opening(&self) -> bool {
-        self.phase == Phase::Opening
+    pub fn sent_end(&self) -> bool {
+        self.sent_end
     }
 }
 

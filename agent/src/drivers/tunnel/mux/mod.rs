@@ -15,6 +15,7 @@ mod client;
 mod core;
 mod driver;
 pub mod frame;
+mod load;
 pub mod machine;
 mod outbox;
 mod payload;

@@ -85,7 +85,8 @@ impl MuxStream {
         Ok(self.core.with(|inner| inner.machine.finish(self.id))?)
     }
 
-    /// Writes what comes in the stream and the socket did not take at once, until the stream's end.
+    /// Writes what comes in the stream and the socket did not take at once, until the stream's end. If the other direction has
+    /// ended before, the socket is to be closed now.
     ///
     /// # Errors
     /// [`RelayError`]
@@ -94,6 +95,10 @@ impl MuxStream {
             while !self.core.with(|inner| inner.write_waiting(self.id))?? {
                 poll_fn(|cx| self.poll_writable(socket, cx)).await?;
             }
+        }
+        if self.core.with_quietly(|inner| inner.machine.stream(self.id).is_some_and(|stream| stream.sent_end())) {
+            // Nothing is left to read either: closing the socket says the same, in one call instead of two.
+            return Ok(());
         }
         match SockRef::from(socket).shutdown(Shutdown::Write) {
             Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error.into()),
