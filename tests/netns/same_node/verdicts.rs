@@ -38,6 +38,8 @@ fn a_policy_closes_what_it_forbids_at_both_ends_and_nothing_else() {
     let (tell, told) = mpsc::channel();
     home.server.serve(8080, move |conn| {
         let mut stream = conn.stream();
+        // No deadline of its own: it waits for what becomes of the connection.
+        stream.set_read_timeout(None).unwrap();
         let mut buffer = [0; 64];
         loop {
             match stream.read(&mut buffer) {

@@ -235,11 +235,11 @@ fn programs_are_small() {
     let mut redirect = lab.load();
     // Instructions that the verifier looked at, over all paths: about what a run costs at most.
     for (name, budget) in [
-        ("sotto_connect4", 400),
-        ("sotto_connect6", 400),
+        ("sotto_connect4", 650),
+        ("sotto_connect6", 900),
         ("sotto_peername4", 100),
         ("sotto_peername6", 100),
-        ("sotto_sockops", 900),
+        ("sotto_sockops", 1500),
         ("sotto_inbound", 600),
         ("sotto_hold", 300),
     ] {
