@@ -7,4 +7,4 @@ mod open;
 mod tests;
 
 pub use connection::{Connection, Flow};
-pub use open::{Open, Record, each_open, keep_reporting};
+pub use open::{Open, Record, each_open, keep_reporting, look_at_open};
