@@ -1,3 +1,5 @@
+//! What is told of connections, in metrics and in the log.
+
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
