@@ -193,6 +193,9 @@ pub struct AgentArgs {
     #[arg(long, value_name = "PATH")]
     pub kubelet_cgroup: Option<KubeletCgroup>,
 
+    /// How connections between two enrolled pods of this node travel
+    #[arg(long, value_enum, default_value_t = SameNodeArg::Direct)]
+    pub same_node: SameNodeArg,
     /// How long the metrics of a pair of workloads are shown after its last connection
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = humantime::parse_duration)]
     pub metrics_idle: Duration,
@@ -259,6 +262,15 @@ pub enum TunnelChoice {
     Auto,
     /// HBONE with everybody
     H2,
+}
+
+/// How connections between two enrolled pods of one node travel.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum SameNodeArg {
+    /// Straight from pod to pod, once the agent has let the first of their kind in; identity and policy are enforced in the kernel
+    Direct,
+    /// Through the agent, each of them
+    Relay,
 }
 
 /// How log lines look.

@@ -104,6 +104,12 @@ impl LocalPod {
         &self.netns
     }
 
+    /// The same, to keep it longer than the pod is carried.
+    #[must_use]
+    pub fn share_netns(&self) -> Arc<Netns> {
+        Arc::clone(&self.netns)
+    }
+
     /// The pod's address of the same family as `like`.
     #[must_use]
     pub fn ip_like(&self, like: IpAddr) -> Option<IpAddr> {

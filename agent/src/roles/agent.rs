@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture, OptionFuture, join_all};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::pages::{self, Addresses, Shown};
@@ -36,6 +36,8 @@ use crate::sys::netns::NetnsCookie;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::series::Limits;
 use crate::traffic::l4::context::Context;
+use crate::traffic::l4::direct::ask::{self, Ask};
+use crate::traffic::l4::direct::director::{Director, SameNode};
 use crate::traffic::l4::shard::{self, Serve};
 
 /// Settings of a node agent.
@@ -63,6 +65,8 @@ pub struct Config {
     pub cgroup: Option<PathBuf>,
     /// Where the kubelet is, whose probes reach pods whatever policy says.
     pub kubelet: KubeletCgroup,
+    /// How connections between two enrolled pods of this node travel.
+    pub same_node: SameNode,
     /// What keeps the metrics of connections within bounds.
     pub series: Limits,
 }
@@ -200,6 +204,7 @@ struct Agent {
     mesh: (watch::Sender<Arc<MeshState>>, watch::Receiver<Arc<MeshState>>),
     renewal: BoxFuture<'static, ()>,
     kubelet: BoxFuture<'static, ()>,
+    director: (Director, mpsc::Receiver<Ask>),
     reconciler: Reconciler,
     threads: shards::Threads,
     shown: Shown,
@@ -211,19 +216,19 @@ impl Agent {
         let readiness = Readiness::new();
         let metrics = Arc::new(Metrics::new(&config.cluster, config.series));
         let attach = redirect::Config { cgroup: config.cgroup.clone(), ..redirect::Config::for_node(&config.node) };
-        let redirect = Redirect::load(&attach)?;
+        let mut redirect = Redirect::load(&attach)?;
+        let direct = redirect.take_direct().context("taking over the direct connections of the node")?;
         let (state, follow) = (parts.source)(&readiness)?;
         let mesh = watch::channel(state);
         let store = StoreConfig { lifetime: parts.cert_lifetime, ..StoreConfig::default() };
         let (certificates, renewal) = CertificateStore::new(parts.authority, store);
         let (local, local_pods) = watch::channel(Arc::<LocalPods>::default());
         let (status, enrolment) = watch::channel(Arc::<EnrolmentStatus>::default());
-        let (kubelet_status, kubelet_seen) = watch::channel(KubeletStatus::default());
         let host = NetnsCookie::of_this_thread().context("reading the node's network namespace cookie")?;
-        let kubelet =
-            follow::follow(redirect.kubelets()?, (config.cgroup.clone(), config.kubelet.clone()), host, kubelet_status);
+        let (kubelet, kubelet_seen) = follow_kubelet(&config, &redirect, host)?;
 
         let tunnel = Arc::new(config.tunnel.clone());
+        let (asker, asks) = ask::channel();
         let context = Arc::new(Context {
             node: Arc::clone(&config.node),
             cluster: Arc::clone(&config.cluster),
@@ -244,7 +249,9 @@ impl Agent {
             },
             patience: config.patience.clone(),
             handshake_limit: HANDSHAKE_LIMIT,
+            direct: asker,
         });
+        let director = (Director::new(Arc::clone(&context), direct, config.same_node), asks);
         let (commands, threads) =
             shards::start(config.threads, move |commands| shard::run(Arc::clone(&context), commands))?;
         let outputs = Outputs {
@@ -255,23 +262,15 @@ impl Agent {
             readiness: readiness.clone(),
         };
         let drain = Drain::new();
-        let settings = reconcile::Config {
-            node: Arc::clone(&config.node),
-            threads: config.threads,
-            host,
-            grace: GONE_POD_GRACE,
-            descriptors: budgets.descriptors,
-            memory: budgets.memory,
-        };
+        let settings = reconciling(&config, host, budgets);
         let reconciler =
             Reconciler::new(settings, (redirect, parts.locate), certificates.clone(), outputs, drain.clone());
-        let trust_domain = config.trust_domain.clone();
         let shown = Shown {
             mesh: mesh.1.clone(),
             enrolment,
             kubelet: kubelet_seen,
             certificates,
-            trust_domain,
+            trust_domain: config.trust_domain.clone(),
             metrics,
             readiness,
         };
@@ -282,7 +281,8 @@ impl Agent {
             decide_exit: parts.decide_exit,
             mesh,
             renewal: renewal.boxed(),
-            kubelet: kubelet.boxed(),
+            kubelet,
+            director,
             reconciler,
             threads,
             shown,
@@ -293,6 +293,8 @@ impl Agent {
     async fn run(self) -> anyhow::Result<()> {
         let Self { config, follow, announce, decide_exit, mesh, renewal, kubelet, .. } = self;
         let (mut reconciler, threads, shown, drain) = (self.reconciler, self.threads, self.shown, self.drain);
+        let (director, asks) = self.director;
+        let closing = CancellationToken::new();
         let (sender, mesh) = mesh;
         let (exit, on_exit) = watch::channel(OnExit::Keep);
         let readiness = shown.readiness.clone();
@@ -308,6 +310,7 @@ impl Agent {
                 OptionFuture::from(announcing),
                 stopped.run_until_cancelled(renewal),
                 stopped.run_until_cancelled(kubelet),
+                director.run(asks, closing.clone(), stopped.clone()),
                 join_all(servers.into_iter().map(|server| server.serve(stopped.cancelled()))),
             );
         };
@@ -315,6 +318,7 @@ impl Agent {
             reconciler.run(mesh, signals.next()).await;
             let _draining = readiness.wait_for("drain");
             tracing::info!(deadline = ?config.drain, "agent ends: no new connections, open ones may finish");
+            closing.cancel();
             let on_exit = decide_exit().await;
             exit.send_replace(on_exit);
             match on_exit {
@@ -337,6 +341,27 @@ impl Agent {
         };
         let (result, ()) = tokio::join!(work, background);
         result
+    }
+}
+
+fn follow_kubelet(
+    config: &Config,
+    redirect: &Redirect,
+    host: NetnsCookie,
+) -> Result<(BoxFuture<'static, ()>, watch::Receiver<KubeletStatus>), redirect::RedirectError> {
+    let (status, seen) = watch::channel(KubeletStatus::default());
+    let place = (config.cgroup.clone(), config.kubelet.clone());
+    Ok((follow::follow(redirect.kubelets()?, place, host, status).boxed(), seen))
+}
+
+fn reconciling(config: &Config, host: NetnsCookie, budgets: Budgets) -> reconcile::Config {
+    reconcile::Config {
+        node: Arc::clone(&config.node),
+        threads: config.threads,
+        host,
+        grace: GONE_POD_GRACE,
+        descriptors: budgets.descriptors,
+        memory: budgets.memory,
     }
 }
 

@@ -4,11 +4,12 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, ensure};
 
-use crate::cli::{AgentArgs, TunnelChoice};
+use crate::cli::{AgentArgs, SameNodeArg, TunnelChoice};
 use crate::drivers::tunnel::Config as TunnelConfig;
 use crate::mesh::upstream::attempts::Patience;
 use crate::roles::agent::{Config, TunnelProtocol};
 use crate::roles::pages::Addresses;
+use crate::traffic::l4::direct::director::SameNode;
 use crate::telemetry::series::Limits;
 
 /// Checks the flags and turns them into what the agent needs.
@@ -35,6 +36,10 @@ pub(super) fn config(node: String, args: AgentArgs, pages: Addresses) -> anyhow:
         patience: Patience::default(),
         cgroup: None,
         kubelet: args.kubelet_cgroup.unwrap_or_default(),
+        same_node: match args.same_node {
+            SameNodeArg::Direct => SameNode::Direct,
+            SameNodeArg::Relay => SameNode::Relay,
+        },
         series: Limits { series: args.metrics_series.into(), idle: args.metrics_idle },
     })
 }

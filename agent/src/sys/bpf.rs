@@ -28,8 +28,8 @@ pub struct Map {
     capacity: usize,
 }
 
-/// Entries that are counted at a time. The kernel takes whole buckets, which in a hash map hold a few entries.
-const BATCH: usize = 4096;
+/// Entries that one system call reads. The kernel takes whole buckets, which in a hash map hold a few entries.
+const BATCH: usize = 1024;
 
 impl Map {
     /// Takes a map whose keys and values have these sizes in bytes. Not for per-CPU maps.
@@ -74,44 +74,14 @@ impl Map {
         self.capacity
     }
 
-    /// Counts the entries of a hash map, as many at a time as make a system call worth it. What comes and goes meanwhile may be
-    /// counted or not.
+    /// Counts the entries of a hash map. What comes and goes meanwhile may be counted or not.
     ///
     /// # Errors
     /// What the kernel says; EINVAL before Linux 5.6.
     pub fn count(&self) -> io::Result<usize> {
-        let (mut keys, mut values) = (vec![0_u8; BATCH * self.key_size], vec![0_u8; BATCH * self.value_size]);
-        // For a hash map this is a bucket's number; other maps would write a key.
-        let mut position = vec![0_u8; self.key_size.max(size_of::<u32>())];
-        let (mut total, mut begun) = (0, false);
-        // A map never has more; the kernel answers ENOENT before.
-        while total <= self.capacity {
-            let place = position.as_mut_ptr().expose_provenance() as u64;
-            let mut attributes = BatchAttributes {
-                from: if begun { place } else { 0 },
-                to: place,
-                keys: keys.as_mut_ptr().expose_provenance() as u64,
-                values: values.as_mut_ptr().expose_provenance() as u64,
-                count: BATCH as u32,
-                map: self.fd.as_raw_fd().cast_unsigned(),
-                element_flags: 0,
-                flags: 0,
-            };
-            // SAFETY: keys and values have room for as many elements as `count` says, of the sizes that `new` has checked; the
-            // position is written to for at most a key's length.
-            let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) };
-            let ended = match result {
-                Ok(_) => false,
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-                Err(error) => return Err(error),
-            };
-            total += attributes.count as usize;
-            begun = true;
-            if ended {
-                break;
-            }
-        }
-        Ok(total)
+        let mut entries = 0;
+        self.for_each(|_, _| entries += 1)?;
+        Ok(entries)
     }
 
     /// Takes the value of a key out of a hash map, in one step. `false`: there is none, and `value` is as it was.
@@ -129,6 +99,46 @@ impl Map {
             Ok(_) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+}
+
+impl Map {
+    /// Shows every entry of a hash map, many per system call. One that comes or goes meanwhile may be shown or not.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+        let (mut keys, mut values) = (vec![0u8; BATCH * self.key_size], vec![0u8; BATCH * self.value_size]);
+        // What the kernel remembers between two calls: the number of a bucket, in as much room as it may ask for.
+        let (mut at, mut next) = (vec![0u8; self.key_size.max(8)], vec![0u8; self.key_size.max(8)]);
+        let mut is_first = true;
+        loop {
+            let mut attributes = BatchAttributes {
+                at: if is_first { 0 } else { at.as_mut_ptr().expose_provenance() as u64 },
+                next: next.as_mut_ptr().expose_provenance() as u64,
+                keys: keys.as_mut_ptr().expose_provenance() as u64,
+                values: values.as_mut_ptr().expose_provenance() as u64,
+                count: BATCH as u32,
+                map: self.fd.as_raw_fd().cast_unsigned(),
+                element_flags: 0,
+                flags: 0,
+            };
+            // SAFETY: there is room for `count` keys and values of the sizes that `new` has checked, and for a place in the map.
+            let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) };
+            let is_last = match result {
+                Ok(_) => false,
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+                Err(error) => return Err(error),
+            };
+            let found = (attributes.count as usize).min(BATCH);
+            let entries = keys.chunks_exact(self.key_size).zip(values.chunks_exact(self.value_size));
+            entries.take(found).for_each(|(key, value)| show(key, value));
+            if is_last {
+                return Ok(());
+            }
+            is_first = false;
+            std::mem::swap(&mut at, &mut next);
         }
     }
 }
@@ -249,8 +259,8 @@ impl ElementAttributes {
 
 #[repr(C)]
 struct BatchAttributes {
-    from: u64,
-    to: u64,
+    at: u64,
+    next: u64,
     keys: u64,
     values: u64,
     count: u32,

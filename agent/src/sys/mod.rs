@@ -8,4 +8,5 @@ pub mod mount;
 pub mod netns;
 pub mod process;
 pub mod reply_path;
+pub mod sock_diag;
 pub mod socket;

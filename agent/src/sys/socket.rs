@@ -11,9 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// # Errors
 /// When the process or the machine has no descriptor left, or the family is off.
 pub fn tcp_socket(like: IpAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(SocketAddr::new(like, 0)), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    Socket::new(Domain::for_address(SocketAddr::new(like, 0)), Type::STREAM.nonblocking(), Some(Protocol::TCP))
 }
 
 /// Lets the socket bind to and speak from addresses that are not its own (`IP_TRANSPARENT`, needs `CAP_NET_ADMIN`).

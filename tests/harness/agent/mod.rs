@@ -5,6 +5,7 @@ mod http;
 mod metrics;
 mod program;
 mod prometheus;
+mod zds;
 mod ztunnel;
 
 pub use access_log::AccessEntry;
@@ -12,4 +13,4 @@ pub use metrics::Metrics;
 pub(crate) use program::binary;
 pub use program::{Agent, AgentBuilder};
 pub use prometheus::{Prometheus, Series};
-pub use ztunnel::{Ztunnel, ZtunnelProgram};
+pub use ztunnel::{NodeZtunnel, Ztunnel, ZtunnelProgram};

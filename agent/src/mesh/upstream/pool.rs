@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::attempts::Retry;
 use super::dial::{self, DialError};
+use super::options;
 use crate::drivers::certs::tls::config::client_config;
 use crate::drivers::certs::tls::handshake::{self, HandshakeError};
 use crate::drivers::certs::tls::records::RecordStream;
@@ -261,8 +262,7 @@ impl Pool {
     async fn make(&self, key: &Key) -> Result<(Client, LocalBoxFuture<'static, ()>), TunnelError> {
         let permit: Permit = self.pod.shares.descriptors.take(1)?;
         let Config { sockets, tunnel, handshake_limit, dial_limit, protocols, .. } = &self.config;
-        let socket = dial::connect(&self.pod, sockets, key.address, *dial_limit).await.map_err(TunnelError::Dial)?;
-        dial::bound_unsent(&socket).map_err(|source| DialError::Local { address: key.address, source })?;
+        let socket = dial::connect(&self.pod, sockets, (key.address, options::of_tunnel), *dial_limit).await?;
         let config = client_config(&self.pod.credentials, [key.identity.clone()].into(), protocols);
         let session = handshake::connect(socket, &config, *handshake_limit).await.map_err(TunnelError::Tls)?;
         if session.protocol.as_deref() == Some(mux::PROTOCOL) {

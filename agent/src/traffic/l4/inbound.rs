@@ -88,7 +88,6 @@ async fn authenticate(
     if let Some(limit) = displaced {
         shard.refused(peer, limit, &"too many handshakes are under way; the oldest was broken off for this one");
     }
-    dial::tune(&socket).map_err(HandshakeError::Connection)?;
     tokio::select! {
         done = handshake::accept(socket, &shard.pod.server, shard.context.handshake_limit) => done,
         () = place.evicted.cancelled() => Err(HandshakeError::Connection(io::ErrorKind::TimedOut.into())),
@@ -191,7 +190,6 @@ async fn carry(
             record.closed(&result);
         }
         Err(error) => {
-            relay::reset_on_close(&server);
             connection.failed(context, at, ResponseFlags::Connect, &error);
         }
     }

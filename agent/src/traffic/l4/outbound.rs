@@ -10,10 +10,12 @@ use super::admission::Admission;
 use super::pod::{Accepted, PodShard};
 use super::record::Connection;
 use super::relay::{self, RelayError, Traffic};
+use crate::drivers::redirect::Wanted;
 use crate::drivers::tunnel::ConnectRequest;
 use crate::drivers::tunnel::stream::Stream;
 use crate::mesh::upstream::attempts::{Attempts, Next, Retry};
 use crate::mesh::upstream::dial::{self, DialError};
+use crate::mesh::upstream::options;
 use crate::mesh::upstream::pool::{Key, OpenFailure};
 use crate::mesh::upstream::route::{self, HBONE_PORT, Hop, NoRoute};
 use crate::model::address::canonical;
@@ -30,16 +32,12 @@ static STRAYS: RateLimit = RateLimit::new(5, Duration::from_secs(10));
 /// Carries one captured connection to where its application wanted to go.
 pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     let Accepted { socket: client, peer, at, permit: _permit } = accepted;
-    relay::reset_on_close(&client);
-    let Some(original) = original_destination(&shard, peer) else { return };
+    let Some(Wanted { destination: original, picked }) = original_destination(&shard, peer) else { return };
     let mut connection = Connection::between(Reporter::Source, peer, original);
     connection.source_workload = shard.context.view().workload(&shard.pod.name).cloned();
     connection.source_identity = Some(shard.pod.identity.clone());
-    let reached = match dial::tune(&client) {
-        // Boxed: what it takes to reach a server is many times what it takes to relay, and is needed for a moment only.
-        Ok(()) => Box::pin(reach(&shard, original, peer, &mut connection)).await,
-        Err(source) => Err(Failure::Dial(DialError::Local { address: peer, source })),
-    };
+    // Boxed: what it takes to reach a server is many times what it takes to relay, and is needed for a moment only.
+    let reached = Box::pin(reach(&shard, (original, picked), peer, &mut connection)).await;
     match reached {
         Ok(upstream) => {
             let arrived = upstream.admission().map(|admission| connection.arrived(admission.verdict.clone()));
@@ -60,9 +58,11 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
 
 /// A connection without a note of its destination did not come through the capture: the application dialled the agent's own
 /// port, or the map of notes was full. Either way there is nowhere to take it.
-fn original_destination(shard: &PodShard, peer: SocketAddr) -> Option<SocketAddr> {
+fn original_destination(shard: &PodShard, peer: SocketAddr) -> Option<Wanted> {
     let problem = match shard.context.sockets.take_original_destination(shard.pod.netns().cookie(), peer) {
-        Ok(Some(original)) => return Some(canonical(original)),
+        Ok(Some(Wanted { destination, picked })) => {
+            return Some(Wanted { destination: canonical(destination), picked: picked.map(canonical) });
+        }
         Ok(None) => "no note of it; did the application dial port 15001 itself, or is the map of notes full (sotto_bpf_map_entries)?".to_owned(),
         Err(error) => format!("the kernel does not tell the original destination: {error}"),
     };
@@ -135,14 +135,14 @@ impl Failure {
     }
 }
 
-/// Tries endpoints until one is reached. The mesh is looked at anew before each attempt: what was unreachable may have moved.
+/// Tries endpoints until one is reached, first the one that the programs have picked for a service. The mesh is looked at anew before each attempt: what was unreachable may have moved.
 async fn reach(
     shard: &PodShard,
-    original: SocketAddr,
+    (original, picked): (SocketAddr, Option<SocketAddr>),
     client: SocketAddr,
     connection: &mut Connection,
 ) -> Result<Upstream, Failure> {
-    let mut attempts = Attempts::new(shard.context.patience.clone(), Instant::now());
+    let mut attempts = Attempts::new(shard.context.patience.clone(), Instant::now()).beginning_with(picked);
     let mut last = None;
     loop {
         let view = shard.context.view();
@@ -151,7 +151,7 @@ async fn reach(
         match attempts.next(&route.candidates, Instant::now(), |below| fastrand::usize(..below)) {
             Next::Try(address, limit) => {
                 let hop = route::hop(&view, &shard.context.node, address)?;
-                match take(shard, &hop, Target { address, client, limit }, connection).await {
+                match take(shard, &hop, Target { address, asked: original, client, limit }, connection).await {
                     Ok(upstream) => return Ok(upstream),
                     Err(failure) => {
                         tracing::debug!(pod = %shard.pod.name, %original, %address, error = %failure, "attempt failed");
@@ -174,6 +174,8 @@ async fn reach(
 #[derive(Clone, Copy)]
 struct Target {
     address: SocketAddr,
+    /// What the client asked for.
+    asked: SocketAddr,
     client: SocketAddr,
     limit: Duration,
 }
@@ -187,7 +189,9 @@ async fn take(shard: &PodShard, hop: &Hop, target: Target, connection: &mut Conn
         Hop::Plain(workload) => {
             connection.destination_workload.clone_from(workload);
             let sockets = &shard.context.sockets;
-            Ok(Upstream::Plain(dial::connect(&shard.pod, sockets, target.address, target.limit).await?))
+            Ok(Upstream::Plain(
+                dial::connect(&shard.pod, sockets, (target.address, options::of_stranger), target.limit).await?,
+            ))
         }
         Hop::SameNode(workload) => {
             connection.destination_workload = Some(std::sync::Arc::clone(workload));
@@ -216,8 +220,16 @@ async fn same_node(shard: &PodShard, workload: &Workload, target: Target) -> Res
     let source_ip = client.unwrap_or(target.client.ip());
     let asked = Request::new(Some(shard.pod.identity.clone()), source_ip, target.address);
     let admission = shard.admissions.admit(&pod.name, asked).map_err(Failure::Denied)?;
-    let sockets = &shard.context.sockets;
-    Ok((dial::connect_application(&pod, sockets, client, target.address, target.limit).await?, admission))
+    let dialling = dial::connect_application(&pod, &shard.context.sockets, client, target.address, target.limit);
+    if target.asked == target.address {
+        // The next ones go directly, also to hear from the pod itself that nobody listens there.
+        shard.context.direct.ask(&shard.pod, &pod, target.address);
+        return Ok((dialling.await?, admission));
+    }
+    // An endpoint that does not answer would fail a direct connection; the agent finds another.
+    let server = dialling.await?;
+    shard.context.direct.ask(&shard.pod, &pod, target.address);
+    Ok((server, admission))
 }
 
 async fn tunnel(

@@ -1,12 +1,14 @@
 //! Byte copying between two ends of a connection, with half-close and reset kept as they are.
 //!
+//! While a connection is under way, closing one of its sockets is a reset: that is what any end of the agent itself means, a drain's
+//! deadline, a crash. Half an answer must not look like a whole one. Sockets come here with that option set.
+//!
 //! An idle connection holds no buffer: a thread's connections share one scratch buffer that is only used between two awaits.
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::Shutdown;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::future::{Either, select};
@@ -59,7 +61,6 @@ pub async fn sockets(
     traffic: &Traffic,
     revoked: impl Future<Output = Verdict>,
 ) -> Result<(), RelayError> {
-    [&client, &server].into_iter().for_each(reset_on_close);
     let result = {
         let up = pump(&client, &server, &traffic.from_client);
         let down = pump(&server, &client, &traffic.from_server);
@@ -89,20 +90,12 @@ pub async fn from_tunnel(
     socket_and_stream(server, stream, (traffic, Sender::Server), revoked).await
 }
 
-/// Makes closing the socket a reset, for a peer that has to learn that something went wrong. While a connection is under way
-/// this is what any end of the agent itself means: a drain's deadline, a crash. Half an answer must not look like a whole one.
-pub fn reset_on_close(socket: &TcpStream) {
-    // A socket that is closed already needs no reset.
-    let _closed = SockRef::from(socket).set_linger(Some(Duration::ZERO));
-}
-
 async fn socket_and_stream(
     socket: TcpStream,
     stream: Stream,
     (traffic, sender): (&Rc<Traffic>, Sender),
     revoked: impl Future<Output = Verdict>,
 ) -> Result<(), RelayError> {
-    reset_on_close(&socket);
     match stream {
         Stream::Mux(stream) => with_mux(socket, stream, (traffic, sender), revoked).await,
         Stream::Hbone(stream) => {

@@ -12,7 +12,7 @@ use super::admission::Admissions;
 use super::context::Context;
 use super::peers::{Limits, Peers};
 use super::pod::{Accepted, ONE_SOCKET, PodShard};
-use super::{inbound, outbound, plaintext, record, relay};
+use super::{inbound, outbound, plaintext, record};
 use crate::mesh::local::{Listeners, LocalPod};
 use crate::mesh::upstream::pool::Pool;
 use crate::model::address::canonical;
@@ -97,10 +97,7 @@ async fn accept_loop<F>(
                 Ok((socket, peer)) => {
                     match shard.pod.shares.descriptors.take(descriptors) {
                         Ok(permit) => start(&shard, Accepted { socket, peer: canonical(peer), at: Instant::now(), permit }, handle),
-                        Err(exhausted) => {
-                            shard.refused(canonical(peer), Refused::Descriptors, &exhausted);
-                            relay::reset_on_close(&socket);
-                        }
+                        Err(exhausted) => shard.refused(canonical(peer), Refused::Descriptors, &exhausted),
                     }
                     // One new connection per turn: a flood of them leaves the thread to those that are there, and to other pods.
                     tokio::task::yield_now().await;

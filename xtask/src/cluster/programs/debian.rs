@@ -106,7 +106,7 @@ impl Archive {
 }
 
 /// Unpacked packages in the cache; `ready` names files that must be among theirs.
-pub(super) fn unpacked(cache: &Cache, name: &str, packages: &[&str], ready: &[&str]) -> Result<PathBuf> {
+pub(crate) fn unpacked(cache: &Cache, name: &str, packages: &[&str], ready: &[&str]) -> Result<PathBuf> {
     let whole = |place: &Path| ready.iter().all(|file| place.join(file).exists());
     cache.entry(name, whole, |place| Archive::open(cache)?.unpack(packages, place))
 }
@@ -132,7 +132,7 @@ fn mirror_among(answer: &str) -> Option<String> {
 }
 
 /// The folder of libraries for this machine's processor, as Debian calls it.
-pub(super) fn triplet() -> String {
+pub(crate) fn triplet() -> String {
     format!("{}-linux-gnu", std::env::consts::ARCH)
 }
 

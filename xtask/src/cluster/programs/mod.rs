@@ -1,7 +1,7 @@
 //! The programs that a cluster is made of, the one that renders the Helm chart, and Prometheus, from Debian's archive: unpacked or built
 //! into the cache, never installed.
 
-mod debian;
+pub(crate) mod debian;
 mod kubernetes;
 mod needed;
 mod prometheus;

@@ -1,6 +1,9 @@
 //! Every rule of [`super`], for IPv4, IPv6 and v4-mapped addresses.
 
-use super::*;
+use super::direct::{Totals, ended_in_order, pick, speaks_for_itself, totals};
+use super::redirect::{Inbound, Outbound, forget_when_closed, from_inside, inbound, outbound};
+use super::tcp;
+use crate::abi::{Address, HBONE_PORT, OUTBOUND_PORT, PLAINTEXT_PORT, PodAddresses, Role};
 
 fn ip(text: &str) -> Address {
     Address::from_ip(text.parse().unwrap())
@@ -180,5 +183,76 @@ fn what_the_agent_has_yet_to_accept_is_remembered() {
     }
     for old in [4, 5, 11] {
         assert!(!forget_when_closed(old), "{old}");
+    }
+}
+
+#[test]
+fn every_endpoint_is_picked_as_often_as_another() {
+    for count in [1, 2, 3, 7, 100, 4096] {
+        let mut picked = vec![0u32; count as usize];
+        const DRAWS: u32 = 1 << 16;
+        for draw in 0..DRAWS {
+            picked[pick(draw << 16, count) as usize] += 1;
+        }
+        let share = DRAWS / count;
+        assert!(picked.iter().all(|times| (share..=share + 1).contains(times)), "{count}: {picked:?}");
+        assert_eq!(pick(u32::MAX, count), count - 1);
+    }
+}
+
+#[test]
+fn a_pod_speaks_from_its_own_address_or_leaves_the_choice() {
+    let both = pod(true, true);
+    for (source, destination, expected) in [
+        ("0.0.0.0", "10.0.0.6", true),
+        ("::", "fd00::6", true),
+        ("::", "10.0.0.6", true),
+        (OWN[0], "10.0.0.6", true),
+        ("::ffff:10.0.0.5", "::ffff:10.0.0.6", true),
+        (OWN[1], "fd00::6", true),
+        ("10.0.0.7", "10.0.0.6", false),
+        ("127.0.0.1", "10.0.0.6", false),
+        ("fd00::7", "fd00::6", false),
+        ("::1", "fd00::6", false),
+    ] {
+        assert_eq!(speaks_for_itself(ip(source), ip(destination), &both), expected, "{source} to {destination}");
+    }
+    assert!(!speaks_for_itself(ip(OWN[0]), ip("10.0.0.6"), &pod(false, true)), "an address of a family that it lacks");
+}
+
+#[test]
+fn bytes_are_counted_without_what_opens_and_ends_a_connection() {
+    const ESTABLISHED: u32 = 1;
+    const SENT: u64 = 100;
+    const RECEIVED: u64 = 40;
+    for (what, acknowledged, received, at_end, old) in [
+        ("reset while open", SENT + 1, RECEIVED, 0, ESTABLISHED),
+        ("reset after the server's end", SENT + 1, RECEIVED + 1, 0, tcp::CLOSE_WAIT),
+        ("the server ends first", SENT + 2, RECEIVED + 1, 0, tcp::LAST_ACK),
+        ("both end at once", SENT + 2, RECEIVED + 1, 0, tcp::CLOSING),
+        (
+            "the client closes, the server's end comes with the acknowledgement",
+            SENT + 2,
+            RECEIVED + 1,
+            RECEIVED,
+            tcp::FIN_WAIT_2,
+        ),
+        ("the client ends its side, the rest comes later", SENT + 2, RECEIVED + 1, 7, tcp::FIN_WAIT_2),
+        ("the client closes and is not there for the server's end", SENT + 2, RECEIVED, RECEIVED, tcp::FIN_WAIT_2),
+        ("the client ends, and nobody acknowledges it", SENT + 1, RECEIVED, 0, tcp::FIN_WAIT_1),
+    ] {
+        let totals = totals(acknowledged, received, at_end, old);
+        assert_eq!(totals, Totals { sent: SENT, received: RECEIVED }, "{what}");
+    }
+    assert_eq!(totals(0, 0, 0, tcp::SYN_SENT), Totals { sent: 0, received: 0 }, "never answered");
+}
+
+#[test]
+fn only_a_connection_that_somebody_ended_ends_in_order() {
+    for old in [tcp::FIN_WAIT_2, tcp::CLOSING, tcp::LAST_ACK] {
+        assert!(ended_in_order(old), "{old}");
+    }
+    for old in [1, tcp::SYN_SENT, tcp::FIN_WAIT_1, tcp::CLOSE_WAIT] {
+        assert!(!ended_in_order(old), "{old}");
     }
 }

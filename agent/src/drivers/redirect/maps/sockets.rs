@@ -18,8 +18,17 @@ pub struct Sockets {
     original_destinations: Arc<Map>,
 }
 
+/// Where a captured connection wanted to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// What the application asked for.
+    pub destination: SocketAddr,
+    /// The endpoint that the programs picked for it, if it is a service's and they know its endpoints.
+    pub picked: Option<SocketAddr>,
+}
+
 impl Sockets {
-    pub(super) fn new(notes: OwnedFd, original_destinations: OwnedFd) -> io::Result<Self> {
+    pub(in crate::drivers::redirect) fn new(notes: OwnedFd, original_destinations: OwnedFd) -> io::Result<Self> {
         Ok(Self {
             notes: Arc::new(Map::new(notes, size_of::<libc::c_int>(), size_of::<SocketNote>())?),
             original_destinations: Arc::new(Map::new(
@@ -47,16 +56,21 @@ impl Sockets {
         self.note(socket, SocketNote::DELIVERY)
     }
 
-    /// Where a connection wanted to go that an outbound listener of this pod has accepted from `source`. Once only: the
+    /// Where a connection wanted to go, and the endpoint that the programs picked for it, that an outbound listener of this pod has accepted from `source`. Once only: the
     /// answer is forgotten with this. `None`: the connection was not captured, or too many were waiting; reset it.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn take_original_destination(&self, netns: NetnsCookie, source: SocketAddr) -> io::Result<Option<SocketAddr>> {
+    pub fn take_original_destination(&self, netns: NetnsCookie, source: SocketAddr) -> io::Result<Option<Wanted>> {
         let key = SourceKey::new(netns.0, Address::from_ip(source.ip()), source.port());
-        let mut value = OriginalDestination { written_ns: 0, ip: Address([0; 4]), port: 0, padding: [0; 3] };
+        let none = Address([0; 4]);
+        let mut value =
+            OriginalDestination { written_ns: 0, ip: none, picked: none, port: 0, picked_port: 0, padding: 0 };
         let found = self.original_destinations.take(bytes(&key), bytes_mut(&mut value))?;
-        Ok(found.then(|| SocketAddr::new(value.ip.to_ip(), value.port)))
+        Ok(found.then(|| Wanted {
+            destination: SocketAddr::new(value.ip.to_ip(), value.port),
+            picked: (value.picked_port != 0).then(|| SocketAddr::new(value.picked.to_ip(), value.picked_port)),
+        }))
     }
 
     fn note(&self, socket: &impl AsFd, kind: u32) -> io::Result<()> {

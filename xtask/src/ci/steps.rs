@@ -11,7 +11,8 @@ use crate::setup::prepare;
 use crate::tiers::Totals;
 use crate::tiers::runner::{Selection, run_all};
 use crate::workspace::Workspace;
-use crate::{deny, ebpf, tidy};
+use super::{deny, instructions};
+use crate::{ebpf, tidy};
 
 /// How a step went: what there is to say about it, or what went wrong.
 type Outcome = Result<String>;
@@ -58,6 +59,7 @@ fn steps(workspace: &Workspace, report: &mut Report) -> bool {
         })
         && report.step("doc", || doc(workspace))
         && report.tests(workspace)
+        && report.step("counts", || instructions::check(workspace))
         && report.step("deny", || Ok(deny::check(workspace)?.unwrap_or_default()))
         && report.step("lock", || {
             ensure!(fs::read(&lock).ok() == lock_before, "Cargo.lock was changed by a step: commit it as it is now");

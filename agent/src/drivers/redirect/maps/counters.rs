@@ -3,7 +3,7 @@
 use aya::maps::{MapData, PerCpuArray};
 use sotto_ebpf::abi::Counter;
 
-use super::error::RedirectError;
+use crate::drivers::redirect::error::RedirectError;
 
 /// Numbers since the maps were made; they survive a restart of the agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,12 +26,22 @@ pub struct Counters {
     pub admitted_flows_full: u64,
     /// Connections of the kubelet that went straight to the application: probes and lifecycle hooks.
     pub probes: u64,
+    /// Connections that went straight to a pod of this node.
+    pub direct: u64,
+    /// Direct connections refused on arrival, since their verdict had been withdrawn meanwhile.
+    pub direct_withdrawn: u64,
+    /// Direct connections cut off because it was no pod of this node that answered.
+    pub direct_strayed: u64,
+    /// Direct connections cut off because too many are open.
+    pub direct_flows_full: u64,
+    /// Direct connections that ended without a line in the access log: the agent did not read fast enough.
+    pub flow_events_full: u64,
 }
 
 impl Counters {
     /// Each number with its name, for metrics.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 9] {
+    pub fn named(&self) -> [(&'static str, u64); 14] {
         [
             ("captured", self.captured),
             ("refused_no_address", self.refused_no_address),
@@ -42,10 +52,15 @@ impl Counters {
             ("original_destinations_full", self.original_destinations_full),
             ("admitted_flows_full", self.admitted_flows_full),
             ("probes", self.probes),
+            ("direct", self.direct),
+            ("direct_withdrawn", self.direct_withdrawn),
+            ("direct_strayed", self.direct_strayed),
+            ("direct_flows_full", self.direct_flows_full),
+            ("flow_events_full", self.flow_events_full),
         ]
     }
 
-    pub(super) fn read(map: &PerCpuArray<MapData, u64>) -> Result<Self, RedirectError> {
+    pub(in crate::drivers::redirect) fn read(map: &PerCpuArray<MapData, u64>) -> Result<Self, RedirectError> {
         let sum = |counter: Counter| {
             map.get(&(counter as u32), 0)
                 .map(|values| values.iter().sum())
@@ -61,6 +76,11 @@ impl Counters {
             original_destinations_full: sum(Counter::OriginalDestinationsFull)?,
             admitted_flows_full: sum(Counter::AdmittedFlowsFull)?,
             probes: sum(Counter::Probes)?,
+            direct: sum(Counter::Direct)?,
+            direct_withdrawn: sum(Counter::DirectWithdrawn)?,
+            direct_strayed: sum(Counter::DirectStrayed)?,
+            direct_flows_full: sum(Counter::DirectFlowsFull)?,
+            flow_events_full: sum(Counter::FlowEventsFull)?,
         })
     }
 }

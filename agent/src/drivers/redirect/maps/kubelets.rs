@@ -2,8 +2,8 @@
 
 use aya::maps::{HashMap, Map, MapData};
 
-use super::error::RedirectError;
-use super::pins::Pins;
+use crate::drivers::redirect::error::RedirectError;
+use crate::drivers::redirect::pins::Pins;
 use crate::sys::netns::NetnsCookie;
 
 /// Says which cgroup the kubelet runs in. The connections that its processes make in the node's network namespace reach the
@@ -12,7 +12,7 @@ use crate::sys::netns::NetnsCookie;
 pub struct Kubelets(HashMap<MapData, u64, u64>);
 
 impl Kubelets {
-    pub(super) fn open(pins: &Pins) -> Result<Self, RedirectError> {
+    pub(in crate::drivers::redirect) fn open(pins: &Pins) -> Result<Self, RedirectError> {
         let unusable = || RedirectError::kernel("use the map KUBELETS");
         let data = MapData::from_pin(pins.map("KUBELETS")).map_err(unusable())?;
         Ok(Self(HashMap::try_from(Map::HashMap(data)).map_err(unusable())?))

@@ -1,5 +1,6 @@
-//! What happens to a connection: pure functions of what the kernel shows the programs, tested on the host.
+//! Whether a connection is captured, and who takes one that arrives.
 
+use super::tcp;
 use crate::abi::{Address, HBONE_PORT, OUTBOUND_PORT, PLAINTEXT_PORT, PodAddresses, Role};
 
 /// What becomes of an application's connect() in an enrolled pod.
@@ -101,12 +102,5 @@ fn is_loopback(address: Address) -> bool {
 #[inline(always)]
 #[must_use]
 pub fn forget_when_closed(old: u32) -> bool {
-    const FIN_WAIT_1: u32 = 4;
-    const FIN_WAIT_2: u32 = 5;
-    const CLOSING: u32 = 11;
-    !matches!(old, FIN_WAIT_1 | FIN_WAIT_2 | CLOSING)
+    !matches!(old, tcp::FIN_WAIT_1 | tcp::FIN_WAIT_2 | tcp::CLOSING)
 }
-
-#[cfg(test)]
-#[path = "decide_tests.rs"]
-mod tests;
