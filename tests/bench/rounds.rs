@@ -14,9 +14,9 @@ use nix::unistd::Pid;
 use crate::carriers::{self, Contestant};
 use crate::command::Options;
 use crate::load::{bulk, http, idle, paced};
-use crate::{lifecycle, profile, size};
 use crate::output::{Record, say};
 use crate::usage::{Cpu, Meter, Processes};
+use crate::{lifecycle, profile, size};
 
 /// Connections of the load at a fixed rate.
 const PACED_CONNECTIONS: u32 = 8;
@@ -87,14 +87,21 @@ fn all_rounds(options: &Options, meter: &Meter, record: &mut Record) -> Result<(
         failures.extend(outcome.err().map(|error| format!("{error:#}")));
     }
     if options.wants("size") && contestants.iter().any(|contestant| contestant.name() == "sotto") {
-        failures.extend(guarded(|| size::mesh(options.quick, record)).err().map(|error| format!("size of the mesh: {error:#}")));
+        failures.extend(
+            guarded(|| size::mesh(options.quick, record)).err().map(|error| format!("size of the mesh: {error:#}")),
+        );
     }
     ensure!(failures.is_empty(), "not everything could be measured:\n  {}", failures.join("\n  "));
     Ok(())
 }
 
 /// Profiles instead of figures: a program that is being watched is slower.
-fn profiles(options: &Options, folder: &Path, record: &mut Record, contestants: &mut [Box<dyn Contestant>]) -> Result<()> {
+fn profiles(
+    options: &Options,
+    folder: &Path,
+    record: &mut Record,
+    contestants: &mut [Box<dyn Contestant>],
+) -> Result<()> {
     for contestant in contestants {
         let outcome = guarded(|| profile::record(contestant.as_mut(), options.seconds, folder, record));
         guarded(|| Ok(contestant.stop()))?;
@@ -119,7 +126,13 @@ fn once(options: &Options, record: &mut Record, contestant: &mut dyn Contestant)
 }
 
 /// One turn, whatever becomes of it: the next contestant finds the cores free.
-fn turn(options: &Options, meter: &Meter, record: &mut Record, contestant: &mut dyn Contestant, round: u32) -> Result<()> {
+fn turn(
+    options: &Options,
+    meter: &Meter,
+    record: &mut Record,
+    contestant: &mut dyn Contestant,
+    round: u32,
+) -> Result<()> {
     let mut turn = Turn { options, meter, record, contestant, round };
     let outcome = guarded(|| turn.take());
     let ended = guarded(|| Ok(turn.contestant.stop()));
@@ -211,7 +224,8 @@ impl Turn<'_> {
     }
 
     fn saturation(&mut self, reuse: bool) -> Result<()> {
-        let (group, figure, per) = if reuse { ("requests", "requests", "request") } else { ("connections", "connections", "connection") };
+        let (group, figure, per) =
+            if reuse { ("requests", "requests", "request") } else { ("connections", "connections", "connection") };
         if !self.options.wants(group) {
             return Ok(());
         }

