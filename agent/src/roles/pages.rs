@@ -86,7 +86,7 @@ fn ready_route(shown: &Shown) -> Route {
 }
 
 fn metrics_route(shown: &Shown) -> Route {
-    metrics_at("/metrics", "metrics in Prometheus' text format", shown)
+    metrics_at("/metrics", "metrics in Prometheus' text format; ?format=openmetrics", shown)
 }
 
 /// Where Istio's proxies have it.
@@ -96,7 +96,7 @@ fn metrics_alias(shown: &Shown) -> Route {
 
 fn metrics_at(path: &'static str, about: &'static str, shown: &Shown) -> Route {
     let shown = shown.clone();
-    Route { path, about, page: Box::new(move |_| metrics_page(&shown)) }
+    Route { path, about, page: Box::new(move |query| metrics_page(&shown, Format::asked_for(query))) }
 }
 
 /// All pages.
@@ -137,9 +137,8 @@ pub(super) fn ready_page(pending: &[String]) -> Page {
     Page::text(500, format!("not ready, pending: {}\n", pending.join(", ")))
 }
 
-fn metrics_page(shown: &Shown) -> Page {
+fn metrics_page(shown: &Shown, format: Format) -> Page {
     observe(shown);
-    let format = Format::default();
     match shown.metrics.page(format) {
         Ok(body) => Page { status: 200, content_type: format.content_type(), body },
         Err(error) => Page::text(500, format!("{error}\n")),

@@ -39,7 +39,7 @@ fn traffic(pair: &Pair, web: &Service, stranger: &harness::Pod, denied: &harness
     let mut conn = pair.client.connect(pair.server.addr(8081));
     conn.exchange("to be reset");
     conn.reset();
-    assert_fails(denied, pair.server.addr(8080), DEADLINE);
+    assert_fails(denied, pair.server.addr(8081), DEADLINE);
     assert_fails(&pair.client, pair.server.addr(9), DEADLINE);
 }
 
@@ -57,7 +57,7 @@ fn dashboards_find_what_they_ask_for() {
     let principal = denied.identity().replace("spiffe://", "");
     let policy = pair.mesh.authorization_policy("no-denied").action("DENY");
     let _policy = policy.rules(json!([{"from": [{"source": {"principals": [principal]}}]}])).create();
-    crate::policy::wait_refused(&denied, pair.server.addr(8080));
+    crate::policy::wait_refused(&denied, pair.server.addr(8081));
 
     let mut open: Vec<Question> = dashboards::usual().into_iter().chain(dashboards::own()).collect();
     let (asked, end) = (open.len(), Instant::now() + PATIENCE);

@@ -12,19 +12,11 @@ pub enum Format {
     OpenMetrics,
 }
 
-/// A collector that asks for more than this gets the text format.
-const LONGEST_ACCEPT: usize = 1024;
-
 impl Format {
-    /// What a client gets that sends this `Accept` header: OpenMetrics if it names it, whatever its other wishes.
+    /// What the query of a request asks for: `format=openmetrics`, or whatever else for the text format.
     #[must_use]
-    pub fn for_accept(header: &str) -> Self {
-        let wants = |range: &str| {
-            let name = range.split(';').next().unwrap_or_default().trim();
-            name.eq_ignore_ascii_case("application/openmetrics-text")
-        };
-        let wanted = header.len() <= LONGEST_ACCEPT && header.split(',').any(wants);
-        if wanted { Self::OpenMetrics } else { Self::Text }
+    pub fn asked_for(query: &str) -> Self {
+        if query.split('&').any(|pair| pair == "format=openmetrics") { Self::OpenMetrics } else { Self::Text }
     }
 
     /// The MIME type.
@@ -74,10 +66,9 @@ mod tests {
 
     #[test]
     fn only_who_names_openmetrics_gets_it() {
-        let prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;q=0.5";
-        assert_eq!(Format::for_accept(prometheus), Format::OpenMetrics);
-        assert_eq!(Format::for_accept("text/plain;version=0.0.4, */*;q=0.1"), Format::Text);
-        assert_eq!(Format::for_accept(""), Format::Text);
-        assert_eq!(Format::for_accept(&"application/openmetrics-text,".repeat(100)), Format::Text);
+        assert_eq!(Format::asked_for("name=a&format=openmetrics"), Format::OpenMetrics);
+        for other in ["", "format=text", "format", "xformat=openmetrics", "%00&&=&format=openmetrics%20"] {
+            assert_eq!(Format::asked_for(other), Format::Text, "{other}");
+        }
     }
 }

@@ -51,7 +51,11 @@ impl TunnelMetrics {
 
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("sotto_tunnel_dials", "Attempts to make a tunnel to another pod's agent", self.dials.clone());
-        registry.register("sotto_tunnel_dial_failures", "Those that failed, by reason", self.failures.clone());
+        registry.register(
+            "sotto_tunnel_dial_failures",
+            "Attempts to make a tunnel that failed, by reason",
+            self.failures.clone(),
+        );
         registry.register(
             "sotto_tunnels_open",
             "Tunnels that this agent has made and that are open",
@@ -62,7 +66,11 @@ impl TunnelMetrics {
             "Connections opened in tunnels that this agent has made",
             self.opened.clone(),
         );
-        registry.register("sotto_tunnel_streams_open", "Those that are open", self.streams.clone());
+        registry.register(
+            "sotto_tunnel_streams_open",
+            "Connections that are open in tunnels that this agent has made",
+            self.streams.clone(),
+        );
     }
 }
 

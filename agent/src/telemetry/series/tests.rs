@@ -1,3 +1,5 @@
+//! Series: who is counted together, what goes, and what a connection costs.
+
 use std::sync::Barrier;
 
 use super::*;

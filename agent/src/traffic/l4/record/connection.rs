@@ -17,7 +17,6 @@ use crate::telemetry::labels::{Parties, Reporter, ResponseFlags, SecurityPolicy}
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::series::Counted;
 use crate::traffic::l4::context::Context;
-use crate::traffic::l4::relay::RelayError;
 
 /// Lines about connections that policy keeps out, of all threads: a hundred at once, then ten per second. All are counted.
 static DENIED: RateLimit = RateLimit::new(100, Duration::from_millis(100));
@@ -50,19 +49,6 @@ pub struct Connection {
     pub security: SecurityPolicy,
     /// What policy said, where this agent asked.
     pub verdict: Option<Verdict>,
-}
-
-/// A connection that somebody else carried from its beginning to its end, such as the kernel.
-#[derive(Debug)]
-pub struct Flow {
-    /// Bytes from the client to the server.
-    pub from_client: u64,
-    /// Bytes from the server to the client.
-    pub from_server: u64,
-    /// How long it was open.
-    pub lasted: Duration,
-    /// How it ended.
-    pub result: Result<(), RelayError>,
 }
 
 impl Connection {
@@ -107,20 +93,11 @@ impl Connection {
         self.counted(&context.metrics, flags).failed();
     }
 
-    /// Counts a connection whose bytes are relayed from now on.
+    /// Counts a connection whose bytes are moved from now on: by a relay, or by the kernel, whose numbers are put into
+    /// [`Record::traffic`].
     #[must_use]
     pub fn opened(self, context: &Context, begun: Instant) -> Record {
         Record::new(self, &context.metrics, begun, Default::default())
-    }
-
-    /// Counts and logs a connection that somebody else has carried. For one that is still open: [`Self::opened`], then
-    /// [`Record::traffic`] and [`Record::report`] now and then, and [`Record::closed`].
-    pub fn flowed(self, context: &Context, flow: &Flow) {
-        let now = Instant::now();
-        let record = self.opened(context, now.checked_sub(flow.lasted).unwrap_or(now));
-        record.traffic().from_client.set(flow.from_client);
-        record.traffic().from_server.set(flow.from_server);
-        record.closed(&flow.result);
     }
 
     pub(super) fn fail(&self, metrics: &Metrics, begun: Instant, flags: ResponseFlags, error: &dyn Display) {

@@ -34,6 +34,8 @@ pub(super) struct Line<'a> {
 pub(super) enum Event {
     Opened,
     Ended,
+    /// By a change of policy.
+    Revoked,
 }
 
 /// Texts that are made for a line, in memory that the thread keeps: a line costs no allocation of ours.
@@ -107,6 +109,7 @@ impl<'a> Line<'a> {
         let enabled = match (self.event, self.error) {
             (Event::Opened, _) => tracing::enabled!(target: ACCESS, Level::DEBUG),
             (Event::Ended, None) => tracing::enabled!(target: ACCESS, Level::INFO),
+            (Event::Revoked, _) => tracing::enabled!(target: ACCESS, Level::WARN),
             (Event::Ended, Some(_)) => tracing::enabled!(target: ACCESS, Level::ERROR),
         };
         if enabled {
@@ -114,6 +117,7 @@ impl<'a> Line<'a> {
                 scratch.fill(self);
                 match (self.event, self.error, self.flags) {
                     (Event::Opened, ..) => event!(DEBUG, "connection opened", self, scratch),
+                    (Event::Revoked, ..) => event!(WARN, "connection closed by policy", self, scratch),
                     (Event::Ended, None, _) => event!(INFO, "connection complete", self, scratch),
                     (Event::Ended, Some(_), ResponseFlags::Deny) => event!(WARN, "connection denied", self, scratch),
                     (Event::Ended, Some(_), _) => event!(ERROR, "connection failed", self, scratch),
@@ -129,7 +133,7 @@ impl<'a> Line<'a> {
             Reporter::Source => (from_client, from_server),
             Reporter::Destination => (from_server, from_client),
         };
-        let ended = |bytes| (self.event == Event::Ended).then_some(bytes);
+        let ended = |bytes| (self.event != Event::Opened).then_some(bytes);
         (ended(sent), ended(received))
     }
 
@@ -155,7 +159,8 @@ impl Scratch {
         refill(&mut self.service, c.service.as_deref().map(Service::host));
         refill(&mut self.identities[0], c.source_identity.as_ref());
         refill(&mut self.identities[1], c.destination_identity.as_ref());
-        let lasted = (line.event == Event::Ended).then(|| fmt::from_fn(|f| write!(f, "{}ms", line.lasted.as_millis())));
+        let lasted =
+            (line.event != Event::Opened).then(|| fmt::from_fn(|f| write!(f, "{}ms", line.lasted.as_millis())));
         refill(&mut self.duration, lasted);
         refill(&mut self.error, line.error);
         refill(&mut self.policy, line.verdict.and_then(Verdict::policy));

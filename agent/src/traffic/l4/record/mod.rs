@@ -6,5 +6,5 @@ mod open;
 #[cfg(test)]
 mod tests;
 
-pub use connection::{Connection, Flow};
-pub use open::{Open, Record, each_open, keep_reporting};
+pub use connection::Connection;
+pub use open::{Open, Record, each_open, keep_reporting, look_at_open};

@@ -54,6 +54,18 @@ pub fn each_open(mut visit: impl FnMut(&Open)) {
     OPEN.with_borrow(|all| all.iter().for_each(|(_, open)| visit(open)));
 }
 
+/// Calls `visit` with the connections at `places` places of this thread's list from `from` on, and says where to go on; none if
+/// that was the end. For whoever wants to see them all without keeping the thread from its work.
+pub fn look_at_open(from: usize, places: usize, mut visit: impl FnMut(usize, &Open)) -> Option<usize> {
+    OPEN.with_borrow(|all| {
+        let end = from.saturating_add(places);
+        (from..end.min(all.capacity()))
+            .filter_map(|place| Some((place, all.get(place)?)))
+            .for_each(|(place, open)| visit(place, open));
+        (end < all.capacity()).then_some(end)
+    })
+}
+
 /// Counts, now and then, the bytes of this thread's connections. Never completes.
 pub async fn keep_reporting(metrics: &Metrics) {
     let mut reports: u32 = 0;
@@ -125,7 +137,7 @@ impl Record {
         {
             metrics.policy.closed(verdict);
             line.verdict = Some(verdict);
-            line.flags = ResponseFlags::Deny;
+            line.event = Event::Revoked;
         }
         line.write();
         self.end();

@@ -1,3 +1,5 @@
+//! What is told of connections, in metrics and in the log.
+
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -172,6 +174,33 @@ fn bytes_are_counted_while_a_connection_is_open_and_only_once() {
     assert_eq!(sample(&metrics, "istio_tcp_sent_bytes_total", SOURCE), 150);
     assert_eq!(sample(&metrics, "istio_tcp_sockets_open", SOURCE), 0);
     each_open(|open| panic!("{open:?} is not open any more"));
+}
+
+#[test]
+fn open_connections_can_be_looked_at_in_parts() {
+    let metrics = metrics();
+    let mut records: Vec<_> = (0..5).map(|_| open(connection(), &metrics)).collect();
+    records.remove(1).closed(&Ok(()));
+    let (mut seen, mut from) = (Vec::new(), Some(0));
+    while let Some(place) = from {
+        from = look_at_open(place, 2, |place, open| {
+            assert_eq!(open.connection.source, connection().source);
+            seen.push(place);
+        });
+    }
+    assert_eq!(seen, [0, 2, 3, 4]);
+    assert_eq!(look_at_open(usize::MAX, 2, |_, _| panic!("nothing is there")), None);
+}
+
+#[test]
+fn what_policy_closes_is_told_as_that() {
+    let metrics = metrics();
+    let verdict = Verdict { reason: Reason::DenyRule, decided_by: None };
+    let log = logged(|| {
+        open(connection().arrived(verdict.clone()), &metrics).closed(&Err(RelayError::Revoked(verdict.clone())));
+    });
+    assert!(log.contains(" WARN access: connection closed by policy") && log.contains("reason=\"deny_rule\""), "{log}");
+    assert_eq!(sample(&metrics, "sotto_connections_broken_total", "reason=\"policy\""), 1);
 }
 
 #[test]
