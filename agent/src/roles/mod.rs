@@ -4,10 +4,12 @@ pub mod agent;
 pub mod authority;
 pub mod cni;
 pub mod controller;
-pub mod explain;
+pub mod diagnose;
 pub mod node;
 pub mod pages;
 pub mod standalone;
 
+mod connections;
 mod dump;
+mod logging;
 mod signals;

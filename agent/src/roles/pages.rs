@@ -2,14 +2,18 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use tokio::sync::watch;
 
-use super::dump;
-use crate::control::diagnose::answer::answer;
-use crate::control::diagnose::question::Question;
+use super::connections::{self, Threads};
+use super::{dump, logging};
+use crate::control::diagnose::dump::agent::AgentConfig;
+use crate::control::diagnose::dump::build::Known;
+use crate::control::diagnose::explain::answer::{Knowledge, answer};
+use crate::control::diagnose::explain::question::Question;
 use crate::control::enroll::status::EnrolmentStatus;
 use crate::control::kubelet::find::KubeletStatus;
 use crate::drivers::admin::server::{AdminServer, Page, Route};
@@ -17,6 +21,7 @@ use crate::drivers::certs::store::CertificateStore;
 use crate::mesh::source::state::MeshState;
 use crate::model::identity::TrustDomain;
 use crate::runtime::ready::Readiness;
+use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::Metrics;
 
 /// The MIME type of metrics.
@@ -39,13 +44,23 @@ pub struct Shown {
     pub metrics: Arc<Metrics>,
     /// What is waited for.
     pub readiness: Readiness,
+    /// What the agent was started with.
+    pub config: Arc<AgentConfig>,
+    /// What is logged.
+    pub log: LogControl,
+    /// The data-plane threads.
+    pub threads: Threads,
+    /// Since when the agent runs.
+    pub started_at: SystemTime,
 }
 
 /// Where which pages are served.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
-    /// All pages. Says much of the mesh: for this machine alone.
+    /// All pages. Says much of the mesh, and changes what is logged: for this machine alone.
     pub admin: SocketAddr,
+    /// Whether `admin` may be reached from elsewhere nevertheless.
+    pub admin_from_anywhere: bool,
     /// `/metrics` alone, for a collector that comes from elsewhere.
     pub metrics: Option<SocketAddr>,
     /// `/healthz/ready` alone, for the kubelet.
@@ -58,6 +73,12 @@ pub struct Addresses {
 /// When one is taken or not this machine's, naming the flag that chooses it.
 pub async fn bind(addresses: &Addresses, shown: Shown) -> anyhow::Result<Vec<AdminServer>> {
     if !addresses.admin.ip().is_loopback() {
+        ensure!(
+            addresses.admin_from_anywhere,
+            "--admin-addr {}: whoever reaches it learns all about the mesh, so it has to be a loopback address; \
+             --admin-from-anywhere overrules this",
+            addresses.admin
+        );
         tracing::warn!(address = %addresses.admin, "the admin pages are reachable from outside this machine");
     }
     let mut servers = Vec::new();
@@ -68,51 +89,61 @@ pub async fn bind(addresses: &Addresses, shown: Shown) -> anyhow::Result<Vec<Adm
     if let Some(address) = addresses.ready {
         servers.push(AdminServer::bind(address, vec![ready_route(&shown)]).await.context("--ready-addr")?);
     }
-    servers.push(AdminServer::bind(addresses.admin, routes(shown)).await.context("--admin-addr")?);
+    let all = AdminServer::bind(addresses.admin, routes(shown)).await.context("--admin-addr")?;
+    servers.push(all.for_this_machine());
     Ok(servers)
 }
 
 fn ready_route(shown: &Shown) -> Route {
     let (readiness, certificates) = (shown.readiness.clone(), shown.certificates.clone());
-    Route {
-        path: "/healthz/ready",
-        about: "200 once the agent carries its pods",
-        page: Box::new(move |_| ready(&readiness, &certificates)),
-    }
+    Route::new("/healthz/ready", "200 once the agent carries its pods", move |_| ready(&readiness, &certificates))
 }
 
 fn metrics_route(shown: &Shown) -> Route {
     let metrics = Arc::clone(&shown.metrics);
-    Route {
-        path: "/metrics",
-        about: "metrics in OpenMetrics text format",
-        page: Box::new(move |_| metrics_page(&metrics)),
-    }
+    Route::new("/metrics", "metrics in OpenMetrics text format", move |_| metrics_page(&metrics))
 }
 
 /// All pages.
 fn routes(shown: Shown) -> Vec<Route> {
-    let dumped = shown.clone();
+    let (dumped, threads, log) = (shown.clone(), Arc::clone(&shown.threads), shown.log.clone());
+    let about_dump = "what the agent knows, as JSON: ?sections=pods,workloads,services,policies,certificates,problems";
+    let about_explain = "whether a connection would work, and why: ?from=NAMESPACE/POD&to=NAMESPACE/POD&port=N";
+    let about_connections = "open connections, as JSON: ?pod=&namespace=&direction=&peer=&port=&limit=&after=";
     vec![
         ready_route(&shown),
         metrics_route(&shown),
-        Route {
-            path: "/config_dump",
-            about: "pods, workloads, services, policies, certificates and problems as JSON",
-            page: Box::new(move |_| dump::page(&dumped)),
-        },
-        Route {
-            path: "/explain",
-            about: "whether a connection would be let in and why: ?from=NAMESPACE/POD&to=NAMESPACE/POD&port=N",
-            page: Box::new(move |query| explain(&shown, query)),
-        },
+        Route::made_by("/config_dump", about_dump, move |query| dump::page(&dumped, query)),
+        Route::made_by("/connections", about_connections, move |query| connections::page(&threads, query)),
+        Route::new("/explain", about_explain, move |query| explain(&shown, query)),
+        logging::route(log),
     ]
 }
 
+impl Shown {
+    /// All that is known at this moment.
+    pub(super) fn known(&self) -> Known {
+        Known {
+            config: AgentConfig::clone(&self.config),
+            mesh: Arc::clone(&self.mesh.borrow()),
+            enrolment: Arc::clone(&self.enrolment.borrow()),
+            kubelet: self.kubelet.borrow().clone(),
+            certificates: self.certificates.snapshot(),
+            pending: pending(&self.readiness, &self.certificates),
+            log: logging::status(&self.log),
+            started_at: Some(self.started_at),
+        }
+    }
+}
+
 fn ready(readiness: &Readiness, certificates: &CertificateStore) -> Page {
+    ready_page(&pending(readiness, certificates))
+}
+
+fn pending(readiness: &Readiness, certificates: &CertificateStore) -> Vec<String> {
     let mut pending: Vec<String> = readiness.pending().into_iter().map(str::to_owned).collect();
     pending.extend(certificates.expired().map(|error| error.to_string()));
-    ready_page(&pending)
+    pending
 }
 
 /// 200, or 500 with what is still waited for.
@@ -125,7 +156,7 @@ pub(super) fn ready_page(pending: &[String]) -> Page {
 
 fn metrics_page(metrics: &Metrics) -> Page {
     match metrics.page() {
-        Ok(body) => Page { status: 200, content_type: OPENMETRICS, body },
+        Ok(body) => Page::new(200, OPENMETRICS, body),
         Err(error) => Page::text(500, format!("{error}\n")),
     }
 }
@@ -135,8 +166,16 @@ fn explain(shown: &Shown, query: &str) -> Page {
         Ok(question) => question,
         Err(error) => return Page::text(400, format!("{error}\n")),
     };
-    let view = Arc::clone(&shown.mesh.borrow().view);
-    match answer(&view, &shown.trust_domain, &question) {
+    let (known, now) = (shown.known(), SystemTime::now());
+    let known = Knowledge {
+        view: &known.mesh.view,
+        trust_domain: &shown.trust_domain,
+        node: &known.config.node,
+        enrolment: &known.enrolment,
+        certificates: &known.certificates,
+        now,
+    };
+    match answer(&known, &question) {
         Ok(answer) => match serde_json::to_string_pretty(&answer) {
             Ok(body) => Page::json(body + "\n"),
             Err(error) => Page::text(500, format!("{error}\n")),

@@ -9,12 +9,13 @@ use crate::drivers::tunnel::Config as TunnelConfig;
 use crate::mesh::upstream::attempts::Patience;
 use crate::roles::agent::Config;
 use crate::roles::pages::Addresses;
+use crate::telemetry::log::LogControl;
 
 /// Checks the flags and turns them into what the agent needs.
 ///
 /// # Errors
 /// When a flag's value makes no sense, naming the flag.
-pub(super) fn config(node: String, args: AgentArgs, pages: Addresses) -> anyhow::Result<Config> {
+pub(super) fn config(node: String, args: AgentArgs, pages: Addresses, log: LogControl) -> anyhow::Result<Config> {
     ensure!(is_node_name(&node), "--node {node:?}: a node's name has 1 to 253 characters of a-z, 0-9, '-' and '.'");
     ensure!(!args.cert_lifetime.is_zero(), "--cert-lifetime must be longer than nothing");
     let cores = available_parallelism().context("counting the cores")?.get();
@@ -30,6 +31,7 @@ pub(super) fn config(node: String, args: AgentArgs, pages: Addresses) -> anyhow:
         patience: Patience::default(),
         cgroup: None,
         kubelet: args.kubelet_cgroup.unwrap_or_default(),
+        log,
     })
 }
 

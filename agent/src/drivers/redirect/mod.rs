@@ -32,7 +32,7 @@ mod tests;
 pub use config::Config;
 pub use counters::Counters;
 pub use error::RedirectError;
-pub use features::Missing;
+pub use features::{Missing, Place, find_place, try_programs};
 pub use kubelets::Kubelets;
 pub use owner::Redirect;
 pub use sockets::Sockets;

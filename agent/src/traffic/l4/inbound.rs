@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::admission::Admission;
 use super::pod::{Accepted, PodShard};
-use super::record::Connection;
+use super::record::{Connection, Protocol};
 use super::relay::{self, Traffic};
 use crate::drivers::certs::tls::handshake::{self, Established, HandshakeError};
 use crate::drivers::tunnel::server::{self, Incoming, Respond};
@@ -176,8 +176,8 @@ async fn carry(
         Ok(mut stream) => {
             stream.recv.charge(&shard.pod.shares.memory);
             let peer = connection.source;
-            let record = connection.opened(context, at);
-            let traffic = Traffic::default();
+            let traffic = Rc::<Traffic>::default();
+            let record = connection.opened(shard, at, &traffic);
             let result = relay::from_tunnel(stream, server, &traffic, admission.revoked()).await;
             shard.note_end(peer, result.as_ref().err());
             record.closed(&traffic, &result);
@@ -211,6 +211,7 @@ fn describe(shard: &PodShard, view: &MeshView, peer: &Peer, request: &ConnectReq
     connection.service =
         request.forwarded.as_ref().and_then(|f| f.host.as_deref()).and_then(|host| view.service_named(host)).cloned();
     connection.security = SecurityPolicy::MutualTls;
+    connection.protocol = Protocol::Hbone;
     connection
 }
 

@@ -9,6 +9,7 @@
 pub mod admission;
 pub mod context;
 pub mod inbound;
+pub mod live;
 pub mod outbound;
 pub mod peers;
 pub mod plaintext;

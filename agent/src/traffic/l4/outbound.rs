@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::admission::Admission;
 use super::pod::{Accepted, PodShard};
-use super::record::Connection;
+use super::record::{Connection, Protocol};
 use super::relay::{self, RelayError, Traffic};
 use crate::drivers::tunnel::{ConnectRequest, Stream};
 use crate::mesh::upstream::attempts::{Attempts, Next, Retry};
@@ -42,8 +42,8 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     match reached {
         Ok(upstream) => {
             let arrived = upstream.admission().map(|admission| connection.arrived(admission.verdict.clone()));
-            let records = [Some(connection), arrived].map(|c| c.map(|c| c.opened(&shard.context, at)));
-            let traffic = Traffic::default();
+            let traffic = Rc::<Traffic>::default();
+            let records = [Some(connection), arrived].map(|c| c.map(|c| c.opened(&shard, at, &traffic)));
             let result = upstream.relay(&shard, client, &traffic).await;
             shard.note_end(peer, result.as_ref().err());
             for record in records.into_iter().flatten() {
@@ -183,6 +183,11 @@ async fn take(shard: &PodShard, hop: &Hop, target: Target, connection: &mut Conn
     connection.hbone_target = None;
     connection.destination_identity = None;
     connection.security = SecurityPolicy::Unknown;
+    connection.protocol = match hop {
+        Hop::Plain(_) => Protocol::Plain,
+        Hop::SameNode(_) => Protocol::SameNode,
+        Hop::Tunnel(_) => Protocol::Hbone,
+    };
     match hop {
         Hop::Plain(workload) => {
             connection.destination_workload.clone_from(workload);

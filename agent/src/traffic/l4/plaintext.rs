@@ -43,8 +43,8 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     };
     match dialled {
         Ok(server) => {
-            let record = connection.opened(context, at);
-            let traffic = Traffic::default();
+            let traffic = Rc::<Traffic>::default();
+            let record = connection.opened(&shard, at, &traffic);
             let result = relay::sockets(client, server, &traffic, admission.revoked()).await;
             record.closed(&traffic, &result);
         }

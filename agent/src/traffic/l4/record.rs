@@ -1,10 +1,13 @@
 //! What is told of one connection: its metrics, and one line of access log when it ends.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::context::Context;
+use super::live::Place;
+use super::pod::PodShard;
 use super::relay::{RelayError, Traffic};
 use crate::model::identity::Identity;
 use crate::model::policy::evaluate::Verdict;
@@ -43,12 +46,39 @@ pub struct Connection {
     pub security: SecurityPolicy,
     /// What policy said, where this agent asked.
     pub verdict: Option<Verdict>,
+    /// How its bytes travel.
+    pub protocol: Protocol,
+}
+
+/// How a connection's bytes travel on the side that this agent does not share with the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// As they are: from or to somebody outside of the mesh.
+    Plain,
+    /// From pod to pod within this node.
+    SameNode,
+    /// HTTP/2 CONNECT in mutual TLS.
+    Hbone,
+}
+
+impl Protocol {
+    /// Its name in dumps.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::SameNode => "same-node",
+            Self::Hbone => "hbone",
+        }
+    }
 }
 
 /// The record of one connection from now to its end.
 #[derive(Debug)]
 pub struct Record {
-    connection: Connection,
+    /// In the table of live connections, once bytes are relayed.
+    place: Option<Place>,
+    connection: Rc<Connection>,
     labels: ConnectionLabels,
     metrics: ConnectionMetrics,
     policy: PolicyMetrics,
@@ -72,6 +102,7 @@ impl Connection {
             service: None,
             security: SecurityPolicy::Unknown,
             verdict: None,
+            protocol: Protocol::Plain,
         }
     }
 
@@ -113,10 +144,11 @@ impl Connection {
         record.metrics.failed.get_or_create(&record.labels.with_flags(flags)).inc();
     }
 
-    /// Counts a connection whose bytes are relayed from now on.
+    /// Counts a connection whose bytes are relayed from now on, and shows it with its `traffic` until it ends.
     #[must_use]
-    pub fn opened(self, context: &Context, begun: Instant) -> Record {
-        let record = Record::new(self, context, begun);
+    pub fn opened(self, shard: &PodShard, begun: Instant, traffic: &Rc<Traffic>) -> Record {
+        let mut record = Record::new(self, &shard.context, begun);
+        record.place = Some(shard.live.enter(Rc::clone(&record.connection), Rc::clone(traffic), begun));
         record.metrics.opened.get_or_create(&record.labels).inc();
         record
     }
@@ -174,7 +206,7 @@ impl Record {
         let cluster = Arc::clone(&context.cluster);
         let labels = connection.labels(&cluster);
         let (metrics, policy) = (context.metrics.connections.clone(), context.metrics.policy.clone());
-        Self { connection, labels, metrics, policy, cluster, begun }
+        Self { place: None, connection: Rc::new(connection), labels, metrics, policy, cluster, begun }
     }
 
     /// Counts and logs the end of the connection.
@@ -183,7 +215,9 @@ impl Record {
             && self.connection.verdict.is_some()
         {
             self.policy.closed(verdict);
-            self.connection.verdict = Some(verdict.clone());
+            // Without it, nobody else has the connection.
+            self.place = None;
+            Rc::make_mut(&mut self.connection).verdict = Some(verdict.clone());
         }
         let labels = &self.labels;
         self.metrics.closed.get_or_create(labels).inc();
