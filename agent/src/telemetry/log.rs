@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -90,12 +90,16 @@ pub fn dropped_lines() -> u64 {
 fn writer() -> io::Result<(NonBlocking, WorkerGuard)> {
     // Not `io::stdout()`, which would write every line by itself.
     let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let output = BufWriter::with_capacity(BATCH, output);
-    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(BUFFERED_LINES).thread_name("log");
-    let (writer, guard) = builder.finish(output);
+    let (writer, guard) = apart(output);
     // Only the first log of a process is ever started.
     let _first = DROPPED.set(writer.error_counter());
     Ok((writer, guard))
+}
+
+/// A thread that writes, and a writer that never waits for it.
+fn apart(output: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(BUFFERED_LINES).thread_name("log");
+    builder.finish(BufWriter::with_capacity(BATCH, output))
 }
 
 fn lines<S>(format: Format, writer: NonBlocking) -> Box<dyn Layer<S> + Send + Sync>
@@ -137,5 +141,46 @@ impl LogControl {
 impl fmt::Debug for LogControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LogControl").field("levels", &self.levels()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+
+    /// Takes nothing before the other end of the channel is gone, and counts the calls.
+    struct Stalled(Receiver<()>, Arc<Mutex<Vec<usize>>>);
+
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // Only an end is ever received.
+            let _end = self.0.recv();
+            self.1.lock().unwrap_or_else(PoisonError::into_inner).push(bytes.len());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_costs_lines_and_holds_nobody_up() {
+        let (standing, wait) = channel();
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let (mut writer, guard) = apart(Stalled(wait, Arc::clone(&written)));
+        let (line, lines) = ([b'x'; 100], BUFFERED_LINES + 10_000);
+        for _ in 0..lines {
+            writer.write_all(&line).unwrap();
+        }
+        let dropped = writer.error_counter().dropped_lines();
+        let most_taken = BUFFERED_LINES + BATCH / line.len() + 2;
+        assert!((lines - most_taken..=lines - BUFFERED_LINES).contains(&dropped), "{dropped}");
+        drop((standing, guard));
+        let written = written.lock().unwrap();
+        assert_eq!(written.iter().sum::<usize>(), (lines - dropped) * line.len());
+        assert!(written.len() * 100 < lines - dropped, "{} writes for {} lines", written.len(), lines - dropped);
     }
 }

@@ -23,7 +23,7 @@ const MAX_ANSWER: usize = 512 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Nobody is there.
-    #[error("no agent answers at {address}: {source}; does it run on this machine, and is this its --admin-addr?")]
+    #[error("no agent answers at {address}; does it run on this machine, and is this its --admin-addr?")]
     Connect {
         /// Where it was looked for.
         address: SocketAddr,
