@@ -75,6 +75,14 @@ pub struct StandaloneArgs {
     #[arg(long)]
     pub admin_from_anywhere: bool,
 
+    /// Where /metrics is served as well, for a collector elsewhere
+    #[arg(long, value_name = "IP:PORT")]
+    pub metrics_addr: Option<SocketAddr>,
+
+    /// Where /healthz/ready is served as well
+    #[arg(long, value_name = "IP:PORT")]
+    pub ready_addr: Option<SocketAddr>,
+
     /// What every node agent has
     #[command(flatten)]
     pub agent: AgentArgs,
@@ -181,6 +189,10 @@ pub struct AgentArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
 
+    /// What the tunnels speak that this agent opens; as a server it takes either
+    #[arg(long, value_name = "PROTOCOL", default_value = "auto")]
+    pub tunnel_protocol: TunnelChoice,
+
     /// How long open connections may go on after SIGTERM; a second SIGTERM ends them at once
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     pub drain: Duration,
@@ -190,6 +202,17 @@ pub struct AgentArgs {
     #[arg(long, value_name = "PATH")]
     pub kubelet_cgroup: Option<KubeletCgroup>,
 
+    /// How connections between two enrolled pods of this node travel
+    #[arg(long, value_enum, default_value_t = SameNodeArg::Direct)]
+    pub same_node: SameNodeArg,
+    /// How long the metrics of a pair of workloads are shown after its last connection
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = humantime::parse_duration)]
+    pub metrics_idle: Duration,
+
+    /// Pairs of workloads with metrics of their own; all others are counted together, under the labels `overflow`
+    #[arg(long, value_name = "N", default_value_t = 5000)]
+    pub metrics_series: u16,
+
     /// What to log, in the form of RUST_LOG
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
@@ -197,6 +220,24 @@ pub struct AgentArgs {
     /// How log lines look
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+}
+
+/// What tunnels speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TunnelChoice {
+    /// `sotto/1` with agents that know it, HBONE with others
+    Auto,
+    /// HBONE with everybody
+    H2,
+}
+
+/// How connections between two enrolled pods of one node travel.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum SameNodeArg {
+    /// Straight from pod to pod, once the agent has let the first of their kind in; identity and policy are enforced in the kernel
+    Direct,
+    /// Through the agent, each of them
+    Relay,
 }
 
 /// How log lines look.

@@ -3,7 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Version of everything in this file: an agent never shares maps with programs of another layout.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// Captured connections arrive here, on the pod's own address.
 pub const OUTBOUND_PORT: u16 = 15001;
@@ -121,16 +121,22 @@ impl PodAddresses {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketNote {
-    /// Captured: cookie of the socket's network namespace.
+    /// Captured or direct: cookie of the socket's network namespace.
     pub netns: u64,
-    /// Captured: where the application wanted to go.
+    /// Direct: the verdict that let it go, as the agent numbered it.
+    pub grant: u64,
+    /// Direct: bytes received when the other side had acknowledged this one's end; see [`crate::decide::direct::totals`].
+    pub received_at_end: u64,
+    /// Captured or direct: where the application wanted to go.
     pub destination: Address,
+    /// Captured: the endpoint that was picked for a service's address; none if its port is 0.
+    pub picked: Address,
     /// One of the constants of this type.
     pub kind: u32,
-    /// Captured: the port of `destination`.
+    /// Captured or direct: the port of `destination`.
     pub port: u16,
-    /// Always 0.
-    pub padding: u16,
+    /// The port of `picked`, or 0.
+    pub picked_port: u16,
 }
 
 impl SocketNote {
@@ -142,12 +148,15 @@ impl SocketNote {
     pub const CAPTURED: u32 = 3;
     /// The kubelet's, made on the node itself: admitted when it arrives in a pod of this node.
     pub const KUBELET: u32 = 4;
+    /// The application's, on its way straight to a pod of this node.
+    pub const DIRECT: u32 = 5;
 
     /// A note without a destination; `kind` is [`Self::OWN`], [`Self::DELIVERY`] or [`Self::KUBELET`].
     #[inline(always)]
     #[must_use]
     pub const fn of_kind(kind: u32) -> Self {
-        Self { netns: 0, destination: Address([0; 4]), kind, port: 0, padding: 0 }
+        let none = Address([0; 4]);
+        Self { netns: 0, grant: 0, received_at_end: 0, destination: none, picked: none, kind, port: 0, picked_port: 0 }
     }
 }
 
@@ -183,10 +192,15 @@ pub struct OriginalDestination {
     pub written_ns: u64,
     /// The address.
     pub ip: Address,
+    /// The endpoint that was picked for it, if it is a service's and the programs know its endpoints: the agent tries this one
+    /// first, so that each gets its share.
+    pub picked: Address,
     /// The port.
     pub port: u16,
+    /// The port of `picked`; 0 if none was.
+    pub picked_port: u16,
     /// Always 0.
-    pub padding: [u16; 3],
+    pub padding: u32,
 }
 
 /// `ADMITTED_FLOWS`: a connection as its receiving pod sees it.
@@ -256,29 +270,40 @@ pub enum Counter {
     AdmittedFlowsFull = 7,
     /// Connections of the kubelet that went straight to the application: probes and lifecycle hooks.
     Probes = 8,
+    /// Connections that went straight to a pod of this node.
+    Direct = 9,
+    /// Direct connections that were refused on arrival: their verdict had been withdrawn meanwhile.
+    DirectWithdrawn = 10,
+    /// Direct connections that were cut off because it was not a pod of this node that answered.
+    DirectStrayed = 11,
+    /// Direct connections that were cut off because `DIRECT_FLOWS` was full.
+    DirectFlowsFull = 12,
+    /// Direct connections whose end was not told to the agent because `FLOW_EVENTS` was full.
+    FlowEventsFull = 13,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 14;
 }
 
 // The agent and programs are compiled by different compilers: a layout that differed would be read as nonsense.
 const _: () = {
     assert!(size_of::<Address>() == 16);
     assert!(size_of::<PodAddresses>() == 24);
-    assert!(size_of::<SocketNote>() == 32);
+    assert!(size_of::<SocketNote>() == 64);
     assert!(size_of::<SourceKey>() == 32);
-    assert!(size_of::<OriginalDestination>() == 32);
+    assert!(size_of::<OriginalDestination>() == 48);
     assert!(size_of::<Flow>() == 36);
     assert!(size_of::<ListenerKey>() == 20);
-    assert!(Counter::Probes as usize + 1 == Counter::COUNT);
+    assert!(Counter::FlowEventsFull as usize + 1 == Counter::COUNT);
 };
 
 /// What only the agent needs.
 #[cfg(feature = "user")]
 pub mod user {
     use super::{Flow, ListenerKey, OriginalDestination, PodAddresses, SocketNote, SourceKey};
+    use crate::abi_direct::{DirectFlow, EndpointKey, EndpointSet, FlowEnd, Target, VerdictKey};
 
     // SAFETY: plain integers without implicit padding, as the sizes above show.
     unsafe impl aya::Pod for Flow {}
@@ -292,12 +317,31 @@ pub mod user {
     unsafe impl aya::Pod for SocketNote {}
     // SAFETY: as above.
     unsafe impl aya::Pod for SourceKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for VerdictKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for DirectFlow {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Target {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for EndpointSet {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for EndpointKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FlowEnd {}
 
     /// The bytes of a key or value.
     #[must_use]
     pub fn bytes<T: aya::Pod>(value: &T) -> &[u8] {
         // SAFETY: `Pod` promises plain data without padding, so every byte is initialised.
         unsafe { core::slice::from_raw_parts(core::ptr::from_ref(value).cast(), size_of::<T>()) }
+    }
+
+    /// A key or value from its bytes; none if it has another length.
+    #[must_use]
+    pub fn read<T: aya::Pod>(bytes: &[u8]) -> Option<T> {
+        // SAFETY: the length is right, every combination of bytes is a valid value, and the read needs no alignment.
+        (bytes.len() == size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
     }
 
     /// The bytes of a key or value, to be filled in.

@@ -25,6 +25,31 @@ impl SockAddr {
         load64::<{ offset_of!(bpf_sock_addr, __bindgen_anon_1) }, _>(self.0) as *mut bpf_sock
     }
 
+    /// The address that the socket was bound to before, of an IPv4 socket; zeroes (mapped) if it was not.
+    #[inline(always)]
+    pub(crate) fn source_v4(self) -> Address {
+        Address::from_v4_word(load32::<{ offset_of!(bpf_sock, src_ip4) }, _>(self.socket()))
+    }
+
+    /// The same of an IPv6 socket.
+    #[inline(always)]
+    pub(crate) fn source_v6(self) -> Address {
+        load_address::<
+            { offset_of!(bpf_sock, src_ip6) },
+            { offset_of!(bpf_sock, src_ip6) + 4 },
+            { offset_of!(bpf_sock, src_ip6) + 8 },
+            { offset_of!(bpf_sock, src_ip6) + 12 },
+            _,
+        >(self.socket())
+    }
+
+    /// Whether the application chose a way for the socket's packets: a device, or a mark for routing rules.
+    #[inline(always)]
+    pub(crate) fn has_its_own_way(self) -> bool {
+        load32::<{ offset_of!(bpf_sock, bound_dev_if) }, _>(self.socket()) != 0
+            || load32::<{ offset_of!(bpf_sock, mark) }, _>(self.socket()) != 0
+    }
+
     #[inline(always)]
     pub(crate) fn address_v4(self) -> Address {
         Address::from_v4_word(load32::<{ offset_of!(bpf_sock_addr, user_ip4) }, _>(self.0))
@@ -88,6 +113,18 @@ impl SockOps {
     #[inline(always)]
     pub(crate) fn new_state(self) -> u32 {
         load32::<{ offset_of!(bpf_sock_ops, __bindgen_anon_1) + 4 }, _>(self.0)
+    }
+
+    /// Bytes that the other side has acknowledged.
+    #[inline(always)]
+    pub(crate) fn bytes_acknowledged(self) -> u64 {
+        load64::<{ offset_of!(bpf_sock_ops, bytes_acked) }, _>(self.0)
+    }
+
+    /// Bytes that have arrived in order.
+    #[inline(always)]
+    pub(crate) fn bytes_received(self) -> u64 {
+        load64::<{ offset_of!(bpf_sock_ops, bytes_received) }, _>(self.0)
     }
 
     #[inline(always)]

@@ -4,9 +4,10 @@ use aya_ebpf::bindings::BPF_SK_LOOKUP_F_REPLACE;
 use aya_ebpf::macros::sk_lookup;
 use aya_ebpf::programs::SkLookupContext;
 use sotto_ebpf::abi::{Address, Counter, Flow, ListenerKey, Role, admitted};
-use sotto_ebpf::decide::{self, Inbound};
+use sotto_ebpf::decide::redirect::{Inbound, from_inside, inbound};
 
 use crate::context::SkLookup;
+use crate::direct::{self, Arrival};
 use crate::maps::{ADMITTED_FLOWS, LISTENERS, count};
 
 /// The kernel goes on as if there were no program, or takes the socket that was assigned.
@@ -24,14 +25,19 @@ fn sotto_inbound(ctx: SkLookupContext) -> u32 {
         return PASS;
     }
     let flow = call.flow();
-    let inside = decide::from_inside(call.device() == LOOPBACK_IFINDEX, flow.local, flow.remote);
-    match decide::inbound(flow.local_port, inside) {
+    let inside = from_inside(call.device() == LOOPBACK_IFINDEX, flow.local, flow.remote);
+    match inbound(flow.local_port, inside) {
         Inbound::Application => PASS,
         Inbound::Refuse => {
             count(Counter::RefusedReservedPort);
             DROP
         }
-        Inbound::Listener(Role::Plaintext) if is_admitted(&flow) => PASS,
+        Inbound::Listener(Role::Plaintext) => match direct::arrive(&flow) {
+            Arrival::Admitted => PASS,
+            Arrival::Withdrawn => DROP,
+            Arrival::Unknown if is_admitted(&flow) => PASS,
+            Arrival::Unknown => hand_over(ctx, flow.local, Role::Plaintext),
+        },
         Inbound::Listener(role) => hand_over(ctx, flow.local, role),
     }
 }

@@ -1,4 +1,4 @@
-//! What the eBPF programs and the agent share: layouts ([`abi`]) and pure decisions ([`decide`]).
+//! What the eBPF programs and the agent share: layouts ([`abi`], [`abi_direct`]) and pure decisions ([`decide`]).
 //!
 //! Each program is one file beside this one, and `maps.rs` declares the maps:
 //!
@@ -9,6 +9,12 @@
 //! | `ORIGINAL_DESTINATIONS` | [`abi::SourceKey`] → [`abi::OriginalDestination`] | sockops | agent, which takes the entry out | 262,144 | counted; the agent finds no entry and resets the connection |
 //! | `ADMITTED_FLOWS` | [`abi::Flow`] → [`abi::admitted`] | sockops | inbound | 262,144 | counted; the flow counts as plain text from outside |
 //! | `KUBELETS` | cgroup id → netns cookie of the node | agent | connect | 16 | the agent cannot let the kubelet's probes in and says so |
+//! | `VERDICTS` | [`abi_direct::VerdictKey`] → number of the verdict | agent; sockops takes out what failed | connect, inbound | 65,536 | the agent relays |
+//! | `LEASE` | 0 → until when verdicts count | agent | connect | 1 | - |
+//! | `DIRECT_FLOWS` | [`abi::Flow`] → [`abi_direct::DirectFlow`] | sockops, inbound | sockops, inbound, agent | 262,144 | counted; the connection is cut off before it carries anything |
+//! | `SERVICES` | [`abi_direct::Target`] → [`abi_direct::EndpointSet`] | agent | connect | 16,384 | the agent picks |
+//! | `ENDPOINTS` | [`abi_direct::EndpointKey`] → [`abi_direct::Target`] | agent | connect | 262,144 | the agent picks |
+//! | `FLOW_EVENTS` | ring of [`abi_direct::FlowEnd`] | sockops | agent | 4 MiB | counted; the connection is not told of |
 //! | `LISTENERS` | [`abi::ListenerKey`] → listening socket | agent; the kernel removes closed sockets | inbound, hold | 32,768 | the agent cannot serve the pod and says so |
 //! | `COUNTERS` | [`abi::Counter`] → number, per CPU | every program | agent | one per counter | - |
 //!
@@ -29,4 +35,5 @@
 #![cfg_attr(target_arch = "bpf", no_std)]
 
 pub mod abi;
+pub mod abi_direct;
 pub mod decide;

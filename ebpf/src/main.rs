@@ -7,6 +7,8 @@ mod connect;
 #[cfg(target_arch = "bpf")]
 mod context;
 #[cfg(target_arch = "bpf")]
+mod direct;
+#[cfg(target_arch = "bpf")]
 mod hold;
 #[cfg(target_arch = "bpf")]
 mod inbound;

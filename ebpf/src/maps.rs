@@ -1,12 +1,16 @@
 //! Every map, and the few operations on them that programs share. The crate's documentation has the table.
 
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_sock};
-use aya_ebpf::btf_maps::{HashMap, PerCpuArray, SkStorage, SockHash};
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf, SkStorage, SockHash};
 use aya_ebpf::helpers::generated::{bpf_map_lookup_elem, bpf_sk_release, bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::btf_map;
 use sotto_ebpf::abi::{
     Counter, Flow, ListenerKey, MAX_ADMITTED_FLOWS, MAX_KUBELETS, MAX_LISTENERS, MAX_ORIGINAL_DESTINATIONS, MAX_PODS,
     OriginalDestination, PodAddresses, SocketNote, SourceKey,
+};
+use sotto_ebpf::abi_direct::{
+    DirectFlow, EndpointKey, EndpointSet, FLOW_EVENTS_BYTES, FlowEnd, MAX_DIRECT_FLOWS, MAX_ENDPOINTS,
+    MAX_SERVICE_PORTS, MAX_VERDICTS, Target, VerdictKey,
 };
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
@@ -35,6 +39,26 @@ pub(crate) static KUBELETS: HashMap<u64, u64, MAX_KUBELETS, NO_PREALLOC> = HashM
 #[btf_map]
 pub(crate) static LISTENERS: SockHash<ListenerKey, MAX_LISTENERS> = SockHash::new();
 
+/// Who may connect directly to what, with the number of the agent's grant.
+#[btf_map]
+pub(crate) static VERDICTS: HashMap<VerdictKey, u64, MAX_VERDICTS, NO_PREALLOC> = HashMap::new();
+
+/// Until when verdicts count: nanoseconds on `CLOCK_BOOTTIME`. An agent that is gone, or hangs, renews it no longer.
+#[btf_map]
+pub(crate) static LEASE: Array<u64, 1> = Array::new();
+
+#[btf_map]
+pub(crate) static DIRECT_FLOWS: HashMap<Flow, DirectFlow, MAX_DIRECT_FLOWS, NO_PREALLOC> = HashMap::new();
+
+#[btf_map]
+pub(crate) static SERVICES: HashMap<Target, EndpointSet, MAX_SERVICE_PORTS, NO_PREALLOC> = HashMap::new();
+
+#[btf_map]
+pub(crate) static ENDPOINTS: HashMap<EndpointKey, Target, MAX_ENDPOINTS, NO_PREALLOC> = HashMap::new();
+
+#[btf_map]
+pub(crate) static FLOW_EVENTS: RingBuf<FlowEnd, FLOW_EVENTS_BYTES> = RingBuf::new();
+
 #[btf_map]
 pub(crate) static COUNTERS: PerCpuArray<u64, { Counter::COUNT }> = PerCpuArray::new();
 
@@ -53,6 +77,13 @@ pub(crate) fn note(socket: *mut bpf_sock) -> Option<&'static SocketNote> {
     // SAFETY: the verifier has seen that the socket is not null; the kernel answers null or the socket's note, which
     // lives as long as the socket, and so longer than the program runs.
     unsafe { bpf_sk_storage_get(notes(), socket.cast(), core::ptr::null_mut(), 0).cast::<SocketNote>().as_ref() }
+}
+
+/// The same, to be changed.
+#[inline(always)]
+pub(crate) fn note_mut(socket: *mut bpf_sock) -> Option<&'static mut SocketNote> {
+    // SAFETY: as in `note`; the hooks of one socket run one after another, under its lock.
+    unsafe { bpf_sk_storage_get(notes(), socket.cast(), core::ptr::null_mut(), 0).cast::<SocketNote>().as_mut() }
 }
 
 /// Writes the note about a socket, over an earlier one.

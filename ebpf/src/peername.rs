@@ -30,8 +30,12 @@ fn sotto_peername6(ctx: SockAddrContext) -> i32 {
     ALLOW
 }
 
-/// The note about a socket that is connected to the agent instead of its destination.
+/// The note about a socket that is connected to the agent, or to an endpoint, instead of what it asked for.
 #[inline(always)]
 fn captured(call: SockAddr) -> Option<&'static SocketNote> {
-    note(call.socket()).filter(|note| note.kind == SocketNote::CAPTURED && call.port() == OUTBOUND_PORT)
+    note(call.socket()).filter(|note| match note.kind {
+        SocketNote::CAPTURED => call.port() == OUTBOUND_PORT,
+        SocketNote::DIRECT => true,
+        _ => false,
+    })
 }

@@ -1,25 +1,34 @@
 //! `sockops`: says, before the first packet leaves, what connection is about to arrive.
 
 use aya_ebpf::bindings::{
-    BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE,
+    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
+    BPF_TCP_CLOSE, BPF_TCP_FIN_WAIT2,
 };
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
-use sotto_ebpf::abi::{Counter, Flow, OriginalDestination, SocketNote, SourceKey, admitted};
-use sotto_ebpf::decide;
+use sotto_ebpf::abi::{Counter, Flow, OUTBOUND_PORT, OriginalDestination, SocketNote, SourceKey, admitted};
+use sotto_ebpf::decide::redirect::forget_when_closed;
 
 use crate::context::SockOps;
-use crate::maps::{ADMITTED_FLOWS, ORIGINAL_DESTINATIONS, count, note};
+use crate::direct;
+use crate::maps::{ADMITTED_FLOWS, ORIGINAL_DESTINATIONS, count, note, note_mut};
 
 const BPF_ANY: u64 = 0;
+const FIN_WAIT_2: u32 = BPF_TCP_FIN_WAIT2 as u32;
+const CLOSE: u32 = BPF_TCP_CLOSE as u32;
 
 #[sock_ops]
 fn sotto_sockops(ctx: SockOpsContext) -> u32 {
     let call = SockOps(ctx.ops);
     match call.operation() {
         BPF_SOCK_OPS_TCP_CONNECT_CB => connecting(&ctx, call),
-        BPF_SOCK_OPS_STATE_CB if call.new_state() == BPF_TCP_CLOSE as u32 => closed(call),
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => established(call),
+        BPF_SOCK_OPS_STATE_CB => match call.new_state() {
+            FIN_WAIT_2 => half_closed(call),
+            CLOSE => closed(call),
+            _ => {}
+        },
         _ => {}
     }
     0
@@ -30,22 +39,55 @@ fn sotto_sockops(ctx: SockOpsContext) -> u32 {
 fn connecting(ctx: &SockOpsContext, call: SockOps) {
     let Some(note) = note_of(call) else { return };
     match note.kind {
-        SocketNote::CAPTURED => {
+        SocketNote::CAPTURED => remember(ctx, call, note),
+        // Sent to the agent after all, by the programs of an agent that this one takes over from.
+        SocketNote::DIRECT if call.remote_port() == OUTBOUND_PORT => remember(ctx, call, note),
+        SocketNote::DIRECT => {
             watch_state(ctx, call);
-            let value = OriginalDestination {
-                // SAFETY: reads a clock.
-                written_ns: unsafe { bpf_ktime_get_boot_ns() },
-                ip: note.destination,
-                port: note.port,
-                padding: [0; 3],
-            };
-            if ORIGINAL_DESTINATIONS.insert(source(note, call), value, BPF_ANY).is_err() {
-                count(Counter::OriginalDestinationsFull);
-            }
+            direct::begin(call, note, &flow(call));
         }
         SocketNote::DELIVERY => admit(ctx, call, admitted::DELIVERY),
         SocketNote::KUBELET => admit(ctx, call, admitted::KUBELET),
         _ => {}
+    }
+}
+
+/// The agent will ask where this one wanted to go.
+#[inline(always)]
+fn remember(ctx: &SockOpsContext, call: SockOps, note: &SocketNote) {
+    watch_state(ctx, call);
+    let value = OriginalDestination {
+        // SAFETY: reads a clock.
+        written_ns: unsafe { bpf_ktime_get_boot_ns() },
+        ip: note.destination,
+        picked: note.picked,
+        port: note.port,
+        picked_port: note.picked_port,
+        padding: 0,
+    };
+    if ORIGINAL_DESTINATIONS.insert(source(note, call), value, BPF_ANY).is_err() {
+        count(Counter::OriginalDestinationsFull);
+    }
+}
+
+/// The server has answered, and the application's data may go next.
+#[inline(always)]
+fn established(call: SockOps) {
+    if let Some(note) = call.socket().and_then(note_mut)
+        && note.kind == SocketNote::DIRECT
+        && call.remote_port() != OUTBOUND_PORT
+    {
+        direct::establish(call, note, &flow(call));
+    }
+}
+
+/// The client's end of the connection is closed and acknowledged.
+#[inline(always)]
+fn half_closed(call: SockOps) {
+    if let Some(note) = call.socket().and_then(note_mut)
+        && note.kind == SocketNote::DIRECT
+    {
+        note.received_at_end = call.bytes_received();
     }
 }
 
@@ -63,10 +105,11 @@ fn admit(ctx: &SockOpsContext, call: SockOps, why: u32) {
 fn closed(call: SockOps) {
     let Some(note) = note_of(call) else { return };
     match note.kind {
-        SocketNote::CAPTURED if decide::forget_when_closed(call.old_state()) => {
+        SocketNote::CAPTURED if forget_when_closed(call.old_state()) => {
             // An entry that the agent took is not there; that is the usual case.
             let _ = ORIGINAL_DESTINATIONS.remove(source(note, call));
         }
+        SocketNote::DIRECT => direct::end(call, note, &flow(call), call.old_state()),
         SocketNote::DELIVERY | SocketNote::KUBELET => {
             // One that found the map full is not there.
             let _ = ADMITTED_FLOWS.remove(flow(call));

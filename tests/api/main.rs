@@ -4,6 +4,8 @@
 
 mod controller;
 mod following;
+mod lab;
+mod lapses;
 mod objects;
 mod outages;
 mod scale;

@@ -52,6 +52,6 @@ macro_rules! targets {
 }
 
 targets! {
-    authority baggage ca_files certificate certificate_call forwarded frames identity manifests proxy_status redirect
+    authority baggage ca_files certificate certificate_call cni forwarded frames identity manifests proxy_status redirect
     signing_request traceparent tunnel_server
 }

@@ -251,6 +251,12 @@ impl NamespaceHandle {
         self.unlabel(MODE_LABEL)
     }
 
+    /// Removes the namespace's manifest; pods that are in it are to be removed before.
+    pub fn delete(&self) {
+        let labels = lock(&self.shared.namespaces).remove(&self.name).unwrap_or_default();
+        self.shared.manifests.delete(&namespace_object(&self.name, &labels));
+    }
+
     fn change(&self, change: impl FnOnce(&mut BTreeMap<String, String>)) -> &Self {
         let mut namespaces = lock(&self.shared.namespaces);
         let labels = namespaces.entry(self.name.clone()).or_default();

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::json;
 
@@ -21,7 +21,7 @@ pub struct Node {
     netns: Arc<Netns>,
     site: Site,
     number: u8,
-    last_pod: Arc<AtomicU8>,
+    last_pod: Arc<AtomicU16>,
 }
 
 impl Node {
@@ -43,7 +43,7 @@ impl Node {
         }
         lock(&shared.joined).push(joined);
         let site = Site::new(name, Arc::clone(&netns), Arc::clone(&shared.servers));
-        let node = Self { shared: Arc::clone(shared), netns, site, number, last_pod: Arc::new(AtomicU8::new(1)) };
+        let node = Self { shared: Arc::clone(shared), netns, site, number, last_pod: Arc::new(AtomicU16::new(1)) };
         node.write_manifest();
         node
     }
@@ -103,13 +103,17 @@ impl Node {
 
     pub(crate) fn next_pod_addresses(&self) -> (IpAddr, IpAddr) {
         let number =
-            self.last_pod.fetch_add(1, Ordering::Relaxed).checked_add(1).expect("less than 254 pods on a node");
+            self.last_pod.fetch_add(1, Ordering::Relaxed).checked_add(1).expect("less than 65,535 pods on a node");
         self.pod_addresses(number)
     }
 
-    fn pod_addresses(&self, number: u8) -> (IpAddr, IpAddr) {
-        let v4 = Ipv4Addr::new(10, 201, self.number, number);
-        let v6 = Ipv6Addr::new(0xfd00, 0x201, self.number.into(), 0, 0, 0, 0, number.into());
+    /// 10.201.NODE.1 and so on; after 254 of them 10.(100 + NODE).1.0 and so on.
+    fn pod_addresses(&self, number: u16) -> (IpAddr, IpAddr) {
+        let v4 = match number.to_be_bytes() {
+            [0, low] if low < 255 => Ipv4Addr::new(10, 201, self.number, low),
+            [high, low] => Ipv4Addr::new(10, 100 + self.number, high, low),
+        };
+        let v6 = Ipv6Addr::new(0xfd00, 0x201, self.number.into(), 0, 0, 0, 0, number);
         (v4.into(), v6.into())
     }
 
@@ -163,8 +167,10 @@ pub(crate) fn plug_in(shared: &Shared, netns: &Netns, number: u8) {
 }
 
 pub(crate) fn routes_to_pods_of(node: u8) -> String {
+    let more = 100 + node;
     format!(
         "route add 10.201.{node}.0/24 via 10.200.0.{node}\n\
+         route add 10.{more}.0.0/16 via 10.200.0.{node}\n\
          route add fd00:201:{node:x}::/64 via fd00:200::{node:x}"
     )
 }

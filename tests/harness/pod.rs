@@ -212,6 +212,12 @@ impl Pod {
         self.shared.manifests.delete(&self.object());
     }
 
+    /// Removes everything of the pod: manifest, the service account that it has for itself, and, with the last handle, the namespace.
+    pub fn delete(self) {
+        self.delete_manifest();
+        self.shared.manifests.delete(&self.service_account());
+    }
+
     /// The name of the manifest's file in the directory.
     #[must_use]
     pub fn manifest_file(&self) -> String {
@@ -261,12 +267,16 @@ impl Pod {
     }
 
     fn write_service_account(&self) {
+        self.shared.manifests.apply(&self.service_account());
+    }
+
+    fn service_account(&self) -> Value {
         let spec = lock(&self.spec);
-        self.shared.manifests.apply(&json!({
+        json!({
             "apiVersion": "v1",
             "kind": "ServiceAccount",
             "metadata": { "name": spec.service_account, "namespace": spec.namespace },
-        }));
+        })
     }
 }
 
@@ -287,8 +297,8 @@ impl std::fmt::Display for Pod {
 /// A point-to-point link as the CNI plugin `ptp` makes it: host addresses, a route to the node, no shared segment.
 fn connect_to_node(node: &Node, netns: &Netns, v4: IpAddr, v6: IpAddr) {
     let (gateway4, gateway6) = node.gateways();
-    let IpAddr::V4(bytes) = v4 else { unreachable!("the first address is IPv4") };
-    let link = format!("pod{}", bytes.octets()[3]);
+    let IpAddr::V6(bytes) = v6 else { unreachable!("the second address is IPv6") };
+    let link = format!("pod{}", bytes.segments()[7]);
     node.netns().ip(&format!(
         "link add {link} type veth peer name eth0 netns {}\n\
          link set {link} up\n\

@@ -3,15 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "what a test's helper cannot do ends the test")]
 
 mod capture;
-mod closing;
 mod enrolment;
 mod fixture;
 mod harness_itself;
 mod hostile;
 mod life;
 mod manifests;
+mod observe;
 mod peers;
-mod plain;
 mod policy;
+mod relay;
 mod same_node;
 mod services;

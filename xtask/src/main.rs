@@ -1,11 +1,11 @@
 //! Everything a contributor runs: `cargo xtask help`. One module per command.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool talks to its terminal")]
 
+mod bench;
 mod build;
 mod cache;
 mod ci;
 mod cluster;
-mod deny;
 mod ebpf;
 mod exercise;
 mod image;
@@ -47,6 +47,10 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Mixed traffic between two nodes while agents crash, end and start, and a report of what failed and what grew.
     Soak(soak::Options),
+    /// Compare sotto with no mesh, Envoy sidecars and ztunnel on this machine: speed, processor time, memory, what joining costs.
+    Bench(bench::command::Options),
+    /// Count the instructions of the data path's pure functions under callgrind, against a committed budget.
+    Instructions(ci::instructions::Options),
     /// A Kubernetes cluster of two nodes on this machine, built from Debian's source; or its API server alone.
     Cluster(cluster::command::Options),
     /// Build the container image of sotto as an OCI archive, without Docker.
@@ -74,10 +78,12 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Demo(options) => demo::run(&tree()?, &options),
         Task::Fuzz(options) => fuzz::run(&tree()?, &options),
         Task::Soak(options) => soak::run(&tree()?, &options),
+        Task::Bench(options) => bench::command::run(&tree()?, &options),
+        Task::Instructions(options) => ci::instructions::run(&tree()?, &options),
         // Needs no tree: it is also pid 1 of a node.
         Task::Cluster(options) => cluster::command::run(&options),
         Task::Image(options) => image::sotto::run(&tree()?, &options),
         Task::Tidy => tidy::report::run(&tree()?),
-        Task::Ci => ci::run(&tree()?),
+        Task::Ci => ci::steps::run(&tree()?),
     }
 }

@@ -8,14 +8,20 @@ use tokio::sync::mpsc;
 
 use crate::drivers::certs::store::IdentityHandle;
 use crate::drivers::certs::tls::config::{ServerConfig, server_config};
+use crate::drivers::tunnel::mux;
 use crate::model::identity::Identity;
 use crate::model::workload::ObjectName;
 use crate::runtime::budget::Share;
 use crate::runtime::drain::Drain;
 use crate::sys::netns::Netns;
 
-/// What the two ends of a tunnel may speak (ALPN).
-pub const HBONE_PROTOCOLS: &[&[u8]] = &[b"h2"];
+/// What the two ends of a tunnel may speak (ALPN), the preferred one first.
+pub const TUNNEL_PROTOCOLS: &[&[u8]] = &[mux::PROTOCOL, HBONE];
+
+/// HBONE alone.
+pub const HBONE_ONLY: &[&[u8]] = &[HBONE];
+
+const HBONE: &[u8] = b"h2";
 
 /// An enrolled pod of this node. It lives as long as a connection of it does, so that a pod can leave the mesh while its
 /// connections go on.
@@ -88,7 +94,7 @@ impl LocalPod {
     #[must_use]
     pub fn new(parts: PodParts, drain: Drain, retired: mpsc::UnboundedSender<Arc<Netns>>) -> Self {
         let PodParts { name, uid, ips, identity, credentials, netns, shares } = parts;
-        let server = server_config(&credentials, HBONE_PROTOCOLS);
+        let server = server_config(&credentials, TUNNEL_PROTOCOLS);
         Self { name, uid, ips, identity, credentials, drain, server, shares, netns, retired }
     }
 
@@ -96,6 +102,12 @@ impl LocalPod {
     #[must_use]
     pub fn netns(&self) -> &Netns {
         &self.netns
+    }
+
+    /// The same, to keep it longer than the pod is carried.
+    #[must_use]
+    pub fn share_netns(&self) -> Arc<Netns> {
+        Arc::clone(&self.netns)
     }
 
     /// The pod's address of the same family as `like`.

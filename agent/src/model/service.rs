@@ -1,5 +1,6 @@
 //! A Kubernetes Service: the addresses clients use, and the endpoints behind them.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -40,7 +41,13 @@ impl Service {
     /// The DNS name of the service, as HBONE and Istio's telemetry spell it.
     #[must_use]
     pub fn hostname(&self) -> String {
-        format!("{}.{}.svc.cluster.local", self.name.name, self.name.namespace)
+        self.host().to_string()
+    }
+
+    /// The same, to be written somewhere.
+    #[must_use]
+    pub fn host(&self) -> impl fmt::Display + '_ {
+        fmt::from_fn(|f| write!(f, "{}.{}.svc.cluster.local", self.name.name, self.name.namespace))
     }
 
     /// The port entry that clients reach as `port`.

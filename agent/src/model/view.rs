@@ -104,6 +104,12 @@ impl MeshView {
         }
     }
 
+    /// The service that has an address.
+    #[must_use]
+    pub fn service_at(&self, ip: IpAddr) -> Option<&Arc<Service>> {
+        self.by_vip.get(&ip)
+    }
+
     /// The pod that owns an address.
     #[must_use]
     pub fn workload_at(&self, ip: IpAddr) -> Option<&Arc<Workload>> {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture, OptionFuture, join_all};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::pages::{self, Addresses, Shown};
@@ -23,7 +23,7 @@ use crate::drivers::certs::authority::Authority;
 use crate::drivers::certs::store::{CertificateStore, StoreConfig};
 use crate::drivers::redirect::{self, Redirect};
 use crate::drivers::tunnel::Config as TunnelConfig;
-use crate::mesh::local::{Listeners, LocalPod, LocalPods};
+use crate::mesh::local::{HBONE_ONLY, Listeners, LocalPod, LocalPods, TUNNEL_PROTOCOLS};
 use crate::mesh::source::state::MeshState;
 use crate::mesh::upstream::attempts::Patience;
 use crate::mesh::upstream::pool;
@@ -36,7 +36,10 @@ use crate::sys::limits;
 use crate::sys::netns::NetnsCookie;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::series::Limits;
 use crate::traffic::l4::context::Context;
+use crate::traffic::l4::direct::ask::{self, Ask};
+use crate::traffic::l4::direct::director::{Director, SameNode};
 use crate::traffic::l4::shard::{self, Command, Serve};
 
 /// Settings of a node agent.
@@ -54,8 +57,10 @@ pub struct Config {
     pub threads: usize,
     /// How long open connections may go on after the first signal.
     pub drain: Duration,
-    /// HTTP/2 settings of tunnels.
+    /// Limits and timers of tunnels.
     pub tunnel: TunnelConfig,
+    /// What tunnels speak that this agent opens.
+    pub tunnel_protocol: TunnelProtocol,
     /// Time limits of reaching an endpoint.
     pub patience: Patience,
     /// The cgroup2 directory to attach to; none for the root of the hierarchy.
@@ -64,6 +69,29 @@ pub struct Config {
     pub kubelet: KubeletCgroup,
     /// What is logged.
     pub log: LogControl,
+    /// How connections between two enrolled pods of this node travel.
+    pub same_node: SameNode,
+    /// What keeps the metrics of connections within bounds.
+    pub series: Limits,
+}
+
+/// What tunnels speak that an agent opens. As a server it takes either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TunnelProtocol {
+    /// `sotto/1` with agents that know it, HBONE with others.
+    #[default]
+    Auto,
+    /// HBONE with everybody.
+    H2,
+}
+
+impl TunnelProtocol {
+    fn offers(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::Auto => TUNNEL_PROTOCOLS,
+            Self::H2 => HBONE_ONLY,
+        }
+    }
 }
 
 /// What becomes of the pods' capture when an agent ends by a signal.
@@ -180,6 +208,7 @@ struct Agent {
     mesh: (watch::Sender<Arc<MeshState>>, watch::Receiver<Arc<MeshState>>),
     renewal: BoxFuture<'static, ()>,
     kubelet: BoxFuture<'static, ()>,
+    director: (Director, mpsc::Receiver<Ask>),
     reconciler: Reconciler,
     threads: shards::Threads,
     shown: Shown,
@@ -189,21 +218,21 @@ struct Agent {
 impl Agent {
     fn start(config: Config, parts: Parts, budgets: Budgets) -> anyhow::Result<Self> {
         let readiness = Readiness::new();
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(&config.cluster, config.series));
         let attach = redirect::Config { cgroup: config.cgroup.clone(), ..redirect::Config::for_node(&config.node) };
-        let redirect = Redirect::load(&attach)?;
+        let mut redirect = Redirect::load(&attach)?;
+        let direct = redirect.take_direct().context("taking over the direct connections of the node")?;
         let (state, follow) = (parts.source)(&readiness)?;
         let mesh = watch::channel(state);
         let store = StoreConfig { lifetime: parts.cert_lifetime, ..StoreConfig::default() };
         let (certificates, renewal) = CertificateStore::new(parts.authority, store);
         let (local, local_pods) = watch::channel(Arc::<LocalPods>::default());
         let (status, enrolment) = watch::channel(Arc::<EnrolmentStatus>::default());
-        let (kubelet_status, kubelet_seen) = watch::channel(KubeletStatus::default());
         let host = NetnsCookie::of_this_thread().context("reading the node's network namespace cookie")?;
-        let kubelet =
-            follow::follow(redirect.kubelets()?, (config.cgroup.clone(), config.kubelet.clone()), host, kubelet_status);
+        let (kubelet, kubelet_seen) = follow_kubelet(&config, &redirect, host)?;
 
         let tunnel = Arc::new(config.tunnel.clone());
+        let (asker, asks) = ask::channel();
         let context = Arc::new(Context {
             node: Arc::clone(&config.node),
             cluster: Arc::clone(&config.cluster),
@@ -217,12 +246,16 @@ impl Agent {
                 sockets: redirect.sockets(),
                 tunnel,
                 handshake_limit: HANDSHAKE_LIMIT,
+                protocols: config.tunnel_protocol.offers(),
                 dial_limit: config.patience.overall,
                 idle: IDLE_TUNNEL,
+                metrics: metrics.tunnels.clone(),
             },
             patience: config.patience.clone(),
             handshake_limit: HANDSHAKE_LIMIT,
+            direct: asker,
         });
+        let director = (Director::new(Arc::clone(&context), direct, config.same_node), asks);
         let (commands, threads) =
             shards::start(config.threads, move |commands| shard::run(Arc::clone(&context), commands))?;
         let asked = Arc::new(commands.questions());
@@ -231,10 +264,10 @@ impl Agent {
             local,
             status,
             metrics: Arc::clone(&metrics),
-            ready: Some(readiness.wait_for("pods")),
+            readiness: readiness.clone(),
         };
         let drain = Drain::new();
-        let settings = reconcile_settings(&config, host, budgets);
+        let settings = reconciling(&config, host, budgets);
         let reconciler =
             Reconciler::new(settings, (redirect, parts.locate), certificates.clone(), outputs, drain.clone());
         let shown = Shown {
@@ -257,7 +290,8 @@ impl Agent {
             decide_exit: parts.decide_exit,
             mesh,
             renewal: renewal.boxed(),
-            kubelet: kubelet.boxed(),
+            kubelet,
+            director,
             reconciler,
             threads,
             shown,
@@ -268,6 +302,8 @@ impl Agent {
     async fn run(self) -> anyhow::Result<()> {
         let Self { config, follow, announce, decide_exit, mesh, renewal, kubelet, .. } = self;
         let (mut reconciler, threads, shown, drain) = (self.reconciler, self.threads, self.shown, self.drain);
+        let (director, asks) = self.director;
+        let closing = CancellationToken::new();
         let (sender, mesh) = mesh;
         let (exit, on_exit) = watch::channel(OnExit::Keep);
         let readiness = shown.readiness.clone();
@@ -283,6 +319,7 @@ impl Agent {
                 OptionFuture::from(announcing),
                 stopped.run_until_cancelled(renewal),
                 stopped.run_until_cancelled(kubelet),
+                director.run(asks, closing.clone(), stopped.clone()),
                 join_all(servers.into_iter().map(|server| server.serve(stopped.cancelled()))),
             );
         };
@@ -290,6 +327,7 @@ impl Agent {
             reconciler.run(mesh, signals.next()).await;
             let _draining = readiness.wait_for("drain");
             tracing::info!(deadline = ?config.drain, "agent ends: no new connections, open ones may finish");
+            closing.cancel();
             let on_exit = decide_exit().await;
             exit.send_replace(on_exit);
             match on_exit {
@@ -315,7 +353,17 @@ impl Agent {
     }
 }
 
-fn reconcile_settings(config: &Config, host: NetnsCookie, budgets: Budgets) -> reconcile::Config {
+fn follow_kubelet(
+    config: &Config,
+    redirect: &Redirect,
+    host: NetnsCookie,
+) -> Result<(BoxFuture<'static, ()>, watch::Receiver<KubeletStatus>), redirect::RedirectError> {
+    let (status, seen) = watch::channel(KubeletStatus::default());
+    let place = (config.cgroup.clone(), config.kubelet.clone());
+    Ok((follow::follow(redirect.kubelets()?, place, host, status).boxed(), seen))
+}
+
+fn reconciling(config: &Config, host: NetnsCookie, budgets: Budgets) -> reconcile::Config {
     reconcile::Config {
         node: Arc::clone(&config.node),
         threads: config.threads,

@@ -91,7 +91,7 @@ fn line(open: &Open) -> ConnectionLine {
     };
     let pod = |workload: &Option<Arc<Workload>>| workload.as_ref().map(|workload| workload.pod.to_string());
     // A tunnel's address is the same for all that it carries.
-    let target = connection.hbone_target.as_deref().and_then(|target| target.parse().ok());
+    let target = connection.hbone_target.as_ref().and_then(|target| target.to_string().parse().ok());
     let source = PeerLine {
         address: connection.source,
         pod: pod(&connection.source_workload),

@@ -162,7 +162,7 @@ fn keeper_config(config: &Config, clock: Clock) -> keeper::Config {
 fn routes(readiness: &Readiness, signer: watch::Receiver<Signer>, metrics: AuthorityMetrics) -> Vec<Route> {
     let readiness = readiness.clone();
     let ready = move |_: &str| {
-        let mut pending: Vec<String> = readiness.pending().into_iter().map(str::to_owned).collect();
+        let mut pending: Vec<String> = readiness.pending();
         pending.extend(signer.borrow().unusable(Instant::now()));
         pages::ready_page(&pending)
     };

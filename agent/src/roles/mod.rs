@@ -12,4 +12,5 @@ pub mod standalone;
 mod connections;
 mod dump;
 mod logging;
+mod observe;
 mod signals;

@@ -126,7 +126,7 @@ fn announce(writer: PodWriter, node: Arc<str>, door: Option<Door>) -> Announce {
 async fn meet(door: Door, node: Arc<str>, told: Told) {
     let Door { handover, node: provided, arrivals } = door;
     let Told { mesh, enrolment, on_exit, stop } = told;
-    let reception = Reception { node, arrivals, mesh, enrolment };
+    let reception = Reception::new(node, arrivals, mesh, enrolment);
     tokio::join!(
         handover.serve(async |request| reception.answer(request).await, stop.cancelled()),
         keep(provided.clone(), stop.cancelled()),

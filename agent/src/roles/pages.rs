@@ -9,6 +9,7 @@ use anyhow::{Context as _, ensure};
 use tokio::sync::watch;
 
 use super::connections::{self, Threads};
+use super::observe::observe;
 use super::{dump, logging};
 use crate::control::diagnose::dump::agent::AgentConfig;
 use crate::control::diagnose::dump::build::Known;
@@ -22,10 +23,13 @@ use crate::mesh::source::state::MeshState;
 use crate::model::identity::TrustDomain;
 use crate::runtime::ready::Readiness;
 use crate::telemetry::log::LogControl;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Format, Metrics};
 
 /// The MIME type of metrics.
 pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Certificates that are named when they keep an agent from being ready.
+const NAMED: usize = 5;
 
 /// What the pages show.
 #[derive(Clone)]
@@ -83,7 +87,7 @@ pub async fn bind(addresses: &Addresses, shown: Shown) -> anyhow::Result<Vec<Adm
     }
     let mut servers = Vec::new();
     if let Some(address) = addresses.metrics {
-        let page = vec![metrics_route(&shown)];
+        let page = vec![metrics_route(&shown), metrics_alias(&shown)];
         servers.push(AdminServer::bind(address, page).await.context("--metrics-addr")?);
     }
     if let Some(address) = addresses.ready {
@@ -100,8 +104,17 @@ fn ready_route(shown: &Shown) -> Route {
 }
 
 fn metrics_route(shown: &Shown) -> Route {
-    let metrics = Arc::clone(&shown.metrics);
-    Route::new("/metrics", "metrics in OpenMetrics text format", move |_| metrics_page(&metrics))
+    metrics_at("/metrics", "metrics in Prometheus' text format", shown)
+}
+
+/// Where Istio's proxies have it.
+fn metrics_alias(shown: &Shown) -> Route {
+    metrics_at("/stats/prometheus", "the same", shown)
+}
+
+fn metrics_at(path: &'static str, about: &'static str, shown: &Shown) -> Route {
+    let shown = shown.clone();
+    Route::new(path, about, move |_| metrics_page(&shown))
 }
 
 /// All pages.
@@ -113,6 +126,7 @@ fn routes(shown: Shown) -> Vec<Route> {
     vec![
         ready_route(&shown),
         metrics_route(&shown),
+        metrics_alias(&shown),
         Route::made_by("/config_dump", about_dump, move |query| dump::page(&dumped, query)),
         Route::made_by("/connections", about_connections, move |query| connections::page(&threads, query)),
         Route::new("/explain", about_explain, move |query| explain(&shown, query)),
@@ -141,8 +155,12 @@ fn ready(readiness: &Readiness, certificates: &CertificateStore) -> Page {
 }
 
 fn pending(readiness: &Readiness, certificates: &CertificateStore) -> Vec<String> {
-    let mut pending: Vec<String> = readiness.pending().into_iter().map(str::to_owned).collect();
-    pending.extend(certificates.expired().map(|error| error.to_string()));
+    let mut pending = readiness.pending();
+    let expired = certificates.expired();
+    pending.extend(expired.iter().take(NAMED).map(ToString::to_string));
+    if expired.len() > NAMED {
+        pending.push(format!("{} more certificates that expired", expired.len() - NAMED));
+    }
     pending
 }
 
@@ -154,9 +172,11 @@ pub(super) fn ready_page(pending: &[String]) -> Page {
     Page::text(500, format!("not ready, pending: {}\n", pending.join(", ")))
 }
 
-fn metrics_page(metrics: &Metrics) -> Page {
-    match metrics.page() {
-        Ok(body) => Page::new(200, OPENMETRICS, body),
+fn metrics_page(shown: &Shown) -> Page {
+    observe(shown);
+    let format = Format::default();
+    match shown.metrics.page(format) {
+        Ok(body) => Page::new(200, format.content_type(), body),
         Err(error) => Page::text(500, format!("{error}\n")),
     }
 }

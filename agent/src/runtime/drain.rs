@@ -55,6 +55,12 @@ impl Drain {
         self.end.cancelled().await;
     }
 
+    /// Whether everything has to have ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.end.is_cancelled()
+    }
+
     /// Whether new work is no longer wanted.
     #[must_use]
     pub fn has_begun(&self) -> bool {

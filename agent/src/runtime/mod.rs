@@ -2,8 +2,11 @@
 
 pub mod budget;
 pub mod drain;
+pub mod edge;
 pub mod hints;
 pub mod rate;
 pub mod ready;
+pub mod records;
 pub mod shards;
 pub mod tasks;
+pub mod traffic;

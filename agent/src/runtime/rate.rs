@@ -1,5 +1,6 @@
 //! Keeps repeated events from flooding the log: a few at once, then one per interval, with a count of what was left out.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,15 @@ struct State {
     tokens: u32,
     refilled: Option<Instant>,
     suppressed: u64,
+}
+
+/// Lines of all kinds that were left out since the start.
+static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines of all kinds were left out since the start.
+#[must_use]
+pub fn suppressed() -> u64 {
+    SUPPRESSED.load(Ordering::Relaxed)
 }
 
 impl RateLimit {
@@ -36,6 +46,7 @@ impl RateLimit {
         }
         if state.tokens == 0 {
             state.suppressed += 1;
+            SUPPRESSED.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         state.tokens -= 1;

@@ -1,11 +1,13 @@
 //! Readiness: true once everything that was waited for is there, and able to say what is missing.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The set of things that are not ready yet.
+/// The set of things that are not ready yet, with what is known of the reason.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Mutex<BTreeSet<&'static str>>>);
+pub struct Readiness(Arc<Mutex<Waits>>);
+
+type Waits = BTreeMap<&'static str, String>;
 
 /// Keeps the process unready; dropping it means "ready".
 #[derive(Debug)]
@@ -24,18 +26,27 @@ impl Readiness {
     /// Waits for `name` until the guard is dropped.
     #[must_use]
     pub fn wait_for(&self, name: &'static str) -> Pending {
-        self.with(|pending| pending.insert(name));
+        self.with(|pending| pending.insert(name, String::new()));
         Pending { name, of: self.clone() }
     }
 
-    /// What is waited for, in alphabetical order; empty means ready.
+    /// What is waited for and, where it is known, why, in alphabetical order; empty means ready.
     #[must_use]
-    pub fn pending(&self) -> Vec<&'static str> {
-        self.with(|pending| pending.iter().copied().collect())
+    pub fn pending(&self) -> Vec<String> {
+        let told =
+            |(name, why): (&&str, &String)| if why.is_empty() { (*name).to_owned() } else { format!("{name} ({why})") };
+        self.with(|pending| pending.iter().map(told).collect())
     }
 
-    fn with<T>(&self, action: impl FnOnce(&mut BTreeSet<&'static str>) -> T) -> T {
+    fn with<T>(&self, action: impl FnOnce(&mut Waits) -> T) -> T {
         action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Pending {
+    /// Says what exactly is missing, in place of what was said before.
+    pub fn because(&self, why: String) {
+        self.of.with(|pending| pending.insert(self.name, why));
     }
 }
 
@@ -55,6 +66,9 @@ mod tests {
         let state = readiness.wait_for("state");
         let redirect = readiness.wait_for("redirect");
         assert_eq!(readiness.pending(), ["redirect", "state"]);
+        state.because("Pods".into());
+        assert_eq!(readiness.pending(), ["redirect", "state (Pods)"]);
+        state.because(String::new());
         drop(redirect);
         assert_eq!(readiness.pending(), ["state"]);
         drop(state);

@@ -4,12 +4,14 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, ensure};
 
-use crate::cli::AgentArgs;
+use crate::cli::{AgentArgs, SameNodeArg, TunnelChoice};
 use crate::drivers::tunnel::Config as TunnelConfig;
 use crate::mesh::upstream::attempts::Patience;
-use crate::roles::agent::Config;
+use crate::roles::agent::{Config, TunnelProtocol};
 use crate::roles::pages::Addresses;
 use crate::telemetry::log::LogControl;
+use crate::telemetry::series::Limits;
+use crate::traffic::l4::direct::director::SameNode;
 
 /// Checks the flags and turns them into what the agent needs.
 ///
@@ -28,10 +30,19 @@ pub(super) fn config(node: String, args: AgentArgs, pages: Addresses, log: LogCo
         threads,
         drain: args.drain,
         tunnel: TunnelConfig::default(),
+        tunnel_protocol: match args.tunnel_protocol {
+            TunnelChoice::Auto => TunnelProtocol::Auto,
+            TunnelChoice::H2 => TunnelProtocol::H2,
+        },
         patience: Patience::default(),
         cgroup: None,
         kubelet: args.kubelet_cgroup.unwrap_or_default(),
         log,
+        same_node: match args.same_node {
+            SameNodeArg::Direct => SameNode::Direct,
+            SameNodeArg::Relay => SameNode::Relay,
+        },
+        series: Limits { series: args.metrics_series.into(), idle: args.metrics_idle },
     })
 }
 

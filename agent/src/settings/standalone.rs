@@ -12,9 +12,9 @@ use crate::telemetry::log::LogControl;
 /// # Errors
 /// When a flag's value makes no sense, naming the flag.
 pub fn config(args: StandaloneArgs, log: LogControl) -> anyhow::Result<Config> {
-    let StandaloneArgs { node, manifests, ca, admin_addr, admin_from_anywhere, agent } = args;
+    let StandaloneArgs { node, manifests, ca, admin_addr, admin_from_anywhere, metrics_addr, ready_addr, agent } = args;
     ensure!(manifests.is_dir(), "--manifests {}: no such directory", manifests.display());
-    let pages = Addresses { admin: admin_addr, admin_from_anywhere, metrics: None, ready: None };
+    let pages = Addresses { admin: admin_addr, admin_from_anywhere, metrics: metrics_addr, ready: ready_addr };
     Ok(Config {
         manifests,
         root_namespace: agent.root_namespace.as_str().into(),

@@ -13,6 +13,7 @@ const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_LINK_DETACH: libc::c_int = 34;
 
@@ -24,7 +25,11 @@ pub struct Map {
     fd: OwnedFd,
     key_size: usize,
     value_size: usize,
+    capacity: usize,
 }
+
+/// Entries that one system call reads. The kernel takes whole buckets, which in a hash map hold a few entries.
+const BATCH: usize = 1024;
 
 impl Map {
     /// Takes a map whose keys and values have these sizes in bytes. Not for per-CPU maps.
@@ -46,7 +51,7 @@ impl Map {
                 format!("the map has {}-byte keys and {}-byte values", info.key_size, info.value_size),
             ));
         }
-        Ok(Self { fd, key_size, value_size })
+        Ok(Self { fd, key_size, value_size, capacity: info.max_entries as usize })
     }
 
     /// Sets the value of a key.
@@ -61,6 +66,22 @@ impl Map {
         let mut attributes = ElementAttributes::new(&self.fd, key, value.as_ptr());
         // SAFETY: key and value are as long as the kernel takes them to be, which `new` has checked; it only reads them.
         unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attributes) }.map(drop)
+    }
+
+    /// Entries that there is room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Counts the entries of a hash map. What comes and goes meanwhile may be counted or not.
+    ///
+    /// # Errors
+    /// What the kernel says; EINVAL before Linux 5.6.
+    pub fn count(&self) -> io::Result<usize> {
+        let mut entries = 0;
+        self.for_each(|_, _| entries += 1)?;
+        Ok(entries)
     }
 
     /// Takes the value of a key out of a hash map, in one step. `false`: there is none, and `value` is as it was.
@@ -78,6 +99,46 @@ impl Map {
             Ok(_) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+}
+
+impl Map {
+    /// Shows every entry of a hash map, many per system call. One that comes or goes meanwhile may be shown or not.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn for_each(&self, mut show: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+        let (mut keys, mut values) = (vec![0u8; BATCH * self.key_size], vec![0u8; BATCH * self.value_size]);
+        // What the kernel remembers between two calls: the number of a bucket, in as much room as it may ask for.
+        let (mut at, mut next) = (vec![0u8; self.key_size.max(8)], vec![0u8; self.key_size.max(8)]);
+        let mut is_first = true;
+        loop {
+            let mut attributes = BatchAttributes {
+                at: if is_first { 0 } else { at.as_mut_ptr().expose_provenance() as u64 },
+                next: next.as_mut_ptr().expose_provenance() as u64,
+                keys: keys.as_mut_ptr().expose_provenance() as u64,
+                values: values.as_mut_ptr().expose_provenance() as u64,
+                count: BATCH as u32,
+                map: self.fd.as_raw_fd().cast_unsigned(),
+                element_flags: 0,
+                flags: 0,
+            };
+            // SAFETY: there is room for `count` keys and values of the sizes that `new` has checked, and for a place in the map.
+            let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) };
+            let is_last = match result {
+                Ok(_) => false,
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+                Err(error) => return Err(error),
+            };
+            let found = (attributes.count as usize).min(BATCH);
+            let entries = keys.chunks_exact(self.key_size).zip(values.chunks_exact(self.value_size));
+            entries.take(found).for_each(|(key, value)| show(key, value));
+            if is_last {
+                return Ok(());
+            }
+            is_first = false;
+            std::mem::swap(&mut at, &mut next);
         }
     }
 }
@@ -194,6 +255,18 @@ impl ElementAttributes {
             flags: 0,
         }
     }
+}
+
+#[repr(C)]
+struct BatchAttributes {
+    at: u64,
+    next: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
 }
 
 #[repr(C)]

@@ -7,5 +7,7 @@ pub mod clock;
 pub mod limits;
 pub mod mount;
 pub mod netns;
+pub mod process;
 pub mod reply_path;
+pub mod sock_diag;
 pub mod socket;

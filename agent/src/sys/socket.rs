@@ -11,9 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// # Errors
 /// When the process or the machine has no descriptor left, or the family is off.
 pub fn tcp_socket(like: IpAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(SocketAddr::new(like, 0)), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    Socket::new(Domain::for_address(SocketAddr::new(like, 0)), Type::STREAM.nonblocking(), Some(Protocol::TCP))
 }
 
 /// Lets the socket bind to and speak from addresses that are not its own (`IP_TRANSPARENT`, needs `CAP_NET_ADMIN`).
@@ -33,6 +31,14 @@ pub fn set_transparent(socket: BorrowedFd<'_>, family_of: IpAddr) -> io::Result<
 /// When the socket is no IP socket.
 pub fn set_bind_address_no_port(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_int(socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
+}
+
+/// Counts the socket as writable only while less than `bytes` in it have not been sent (`TCP_NOTSENT_LOWAT`).
+///
+/// # Errors
+/// When the socket is no TCP socket.
+pub fn set_unsent_limit(socket: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
+    set_int(socket, libc::SOL_TCP, libc::TCP_NOTSENT_LOWAT, bytes.cast_signed())
 }
 
 fn set_int(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {

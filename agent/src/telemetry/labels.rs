@@ -87,30 +87,28 @@ pub struct Parties<'a> {
     /// Who reports.
     pub reporter: Reporter,
     /// The client's pod, if it is one.
-    pub source: Option<&'a Workload>,
+    pub source: Option<&'a Arc<Workload>>,
     /// The identity that the client proved.
     pub source_identity: Option<&'a Identity>,
     /// The server's pod, if it is one.
-    pub destination: Option<&'a Workload>,
+    pub destination: Option<&'a Arc<Workload>>,
     /// The identity that the server proved.
     pub destination_identity: Option<&'a Identity>,
     /// The service that the client asked for.
-    pub service: Option<&'a Service>,
-    /// The name of this cluster.
-    pub cluster: &'a Arc<str>,
+    pub service: Option<&'a Arc<Service>>,
     /// Whether both sides were authenticated.
     pub security: SecurityPolicy,
 }
 
 impl ConnectionLabels {
-    /// The labels of a connection between these parties.
+    /// The labels of a connection between these parties, in this cluster.
     #[must_use]
-    pub fn new(parties: &Parties<'_>, flags: ResponseFlags) -> Self {
+    pub fn new(parties: &Parties<'_>, cluster: &Arc<str>, flags: ResponseFlags) -> Self {
         let source = parties.source;
         let destination = parties.destination;
         let service = parties.service;
         let principal = |identity: Option<&Identity>| Text(identity.map(|i| i.to_string().into()));
-        let cluster = |workload: Option<&Workload>| Text(workload.map(|_| Arc::clone(parties.cluster)));
+        let cluster = |workload: Option<&Arc<Workload>>| Text(workload.map(|_| Arc::clone(cluster)));
         Self {
             reporter: parties.reporter,
             source_workload: text(source.map(|w| &w.owner.name)),
@@ -142,10 +140,43 @@ impl ConnectionLabels {
         }
     }
 
-    /// The same labels with other flags.
+    /// Who reports.
     #[must_use]
-    pub fn with_flags(&self, flags: ResponseFlags) -> Self {
-        Self { response_flags: flags, ..self.clone() }
+    pub fn reporter(&self) -> Reporter {
+        self.reporter
+    }
+
+    /// What stands for these and all others that there is no room for.
+    #[must_use]
+    pub fn overflow(&self) -> Self {
+        let all = || Text(Some("overflow".into()));
+        Self {
+            source_workload: all(),
+            source_canonical_service: all(),
+            source_canonical_revision: all(),
+            source_workload_namespace: all(),
+            source_principal: all(),
+            source_app: all(),
+            source_version: all(),
+            source_cluster: all(),
+            destination_service: all(),
+            destination_service_namespace: all(),
+            destination_service_name: all(),
+            destination_workload: all(),
+            destination_canonical_service: all(),
+            destination_canonical_revision: all(),
+            destination_workload_namespace: all(),
+            destination_principal: all(),
+            destination_app: all(),
+            destination_version: all(),
+            destination_cluster: all(),
+            source_region: all(),
+            source_zone: all(),
+            destination_region: all(),
+            destination_zone: all(),
+            request_protocol: self.request_protocol.clone(),
+            ..*self
+        }
     }
 }
 
@@ -159,13 +190,35 @@ impl EncodeLabelValue for Text {
     }
 }
 
-impl EncodeLabelValue for Reporter {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+impl Reporter {
+    /// As Istio's label `reporter` has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Source => "source",
             Self::Destination => "destination",
         }
-        .encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for Reporter {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.name().encode(encoder)
+    }
+}
+
+impl ResponseFlags {
+    /// For the access log, where something is special.
+    #[must_use]
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Deny => Some("denied"),
+            Self::Connect => Some("connect"),
+            Self::TlsFailure => Some("tls_failure"),
+            Self::H2HandshakeFailure => Some("h2_handshake_failure"),
+            Self::IdentityError => Some("identity_error"),
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 mod ca;
 mod call;
 mod certs;
+mod cni;
 mod der;
 mod http2;
 mod manifests;

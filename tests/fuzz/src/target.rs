@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::{ca, call, certs, manifests, redirect, text, tunnel};
+use crate::{ca, call, certs, cni, manifests, redirect, text, tunnel};
 
 /// One reader of hostile bytes.
 #[derive(Clone, Copy, Debug)]
@@ -20,12 +20,13 @@ pub struct Target {
 
 impl Target {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::new("authority", text::authority, text::authority_seeds, text::ADDRESS_WORDS),
         Self::new("baggage", text::baggage, text::baggage_seeds, text::HEADER_WORDS),
         Self::new("ca_files", ca::files, ca::file_seeds, ca::WORDS),
         Self::new("certificate", certs::certificate, certs::certificate_seeds, certs::WORDS),
         Self::new("certificate_call", call::call, call::seeds, call::WORDS),
+        Self::new("cni", cni::cni, cni::seeds, cni::WORDS),
         Self::new("forwarded", text::forwarded, text::forwarded_seeds, text::HEADER_WORDS),
         Self::new("frames", tunnel::frames, tunnel::frame_seeds, &[]),
         Self::new("identity", text::identity, text::identity_seeds, text::ADDRESS_WORDS),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use sotto::drivers::tunnel::frames::{Scanner, Seen};
-use sotto::drivers::tunnel::server::{Incoming, serve};
+use sotto::drivers::tunnel::hbone::frames::{Scanner, Seen};
+use sotto::drivers::tunnel::hbone::server::{Incoming, serve};
 use sotto::drivers::tunnel::{Config, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::oneshot;

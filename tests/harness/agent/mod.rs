@@ -4,10 +4,13 @@ mod access_log;
 mod http;
 mod metrics;
 mod program;
+mod prometheus;
+mod zds;
 mod ztunnel;
 
 pub use access_log::AccessEntry;
 pub use metrics::Metrics;
 pub(crate) use program::binary;
 pub use program::{Agent, AgentBuilder};
-pub use ztunnel::{Ztunnel, ZtunnelProgram};
+pub use prometheus::{Prometheus, Series};
+pub use ztunnel::{NodeZtunnel, Ztunnel, ZtunnelProgram};

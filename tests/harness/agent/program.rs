@@ -32,7 +32,7 @@ const READY: Duration = Duration::from_secs(20);
 #[must_use = "nothing happens before start()"]
 pub struct AgentBuilder {
     node: Node,
-    ca_directory: PathBuf,
+    ca_directory: Option<PathBuf>,
     /// How to reach the API server; none for the directory of manifests.
     kubeconfig: Option<PathBuf>,
     arguments: Vec<OsString>,
@@ -56,7 +56,7 @@ impl AgentBuilder {
     pub(crate) fn new(node: &Node) -> Self {
         Self {
             node: node.clone(),
-            ca_directory: node.shared.ca_directory(),
+            ca_directory: Some(node.shared.ca_directory()),
             kubeconfig: None,
             arguments: Vec::new(),
             environment: Vec::new(),
@@ -66,7 +66,13 @@ impl AgentBuilder {
 
     /// Takes another certificate authority than the mesh's.
     pub fn ca_directory(mut self, directory: &Path) -> Self {
-        directory.clone_into(&mut self.ca_directory);
+        self.ca_directory = Some(directory.to_owned());
+        self
+    }
+
+    /// Has a certificate authority that does not answer.
+    pub fn without_authority(mut self) -> Self {
+        self.ca_directory = None;
         self
     }
 
@@ -121,7 +127,11 @@ impl AgentBuilder {
             Some(path) => command.arg("node").arg("--kubeconfig").arg(path),
         };
         command.arg("--node").arg(node.name());
-        command.arg("--ca-dir").arg(ca_directory);
+        match ca_directory {
+            Some(directory) => command.arg("--ca-dir").arg(directory),
+            // Port 9 of loopback: nobody listens there.
+            None => command.args(["--ca-address", "127.0.0.1:9", "--ca-root", "/dev/null", "--ca-token", "/dev/null"]),
+        };
         command.arg("--admin-addr").arg(ADMIN.to_string());
         command.args(arguments).env("NO_COLOR", "1").envs(environment);
         static STARTED: AtomicUsize = AtomicUsize::new(0);
@@ -310,7 +320,11 @@ impl Agent {
         }
     }
 
-    fn try_get(&self, path: &str) -> io::Result<(u16, String)> {
+    /// An admin page, whatever its status; with the status.
+    ///
+    /// # Errors
+    /// When the agent does not answer.
+    pub fn try_get(&self, path: &str) -> io::Result<(u16, String)> {
         http::get(self.0.node.netns(), ADMIN, path)
     }
 }

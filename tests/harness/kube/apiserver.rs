@@ -306,7 +306,7 @@ impl ApiServer {
         fs::read_to_string(self.path(format!("{name}.log"))).unwrap_or_default()
     }
 
-    fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub(super) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.directory.path().join(name)
     }
 }

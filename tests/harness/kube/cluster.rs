@@ -76,6 +76,10 @@ impl Cluster {
         read_lossy(&self.state.join("log").join(format!("{part}.log")))
     }
 
+    pub(super) fn state(&self) -> &Path {
+        &self.state
+    }
+
     fn node_of(&self, node: &Value) -> ClusterNode {
         let name = node["metadata"]["name"].as_str().expect("an object has a name").to_owned();
         let addresses = node["status"]["addresses"].as_array().into_iter().flatten();

@@ -44,7 +44,8 @@ impl Controller {
             server.create(&json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta(name) }));
         }
         server.create(&json!({ "apiVersion": version, "kind": "Role", "metadata": meta("sotto-controller"), "rules": [
-            named(rule("", &["secrets"], &["get", "update"]), &["sotto-ca", "cacerts"]),
+            named(rule("", &["secrets"], &["get", "update"]), &["sotto-ca"]),
+            named(rule("", &["secrets"], &["get"]), &["cacerts"]),
             named(rule("", &["configmaps"], &["get", "update"]), &["sotto-ca-root-cert"]),
             named(rule("coordination.k8s.io", &["leases"], &["get", "update"]), &["sotto-controller"]),
             // What is created cannot be limited by name.

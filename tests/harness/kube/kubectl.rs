@@ -84,17 +84,28 @@ impl Kubectl {
     pub fn apply(&self, objects: &Value) {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
         let text = if objects.is_array() { list.to_string() } else { objects.to_string() };
-        let mut command = self.command(&["apply", "-f", "-"]);
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start kubectl: {error}"));
+        let result = self.feed(&["apply", "-f", "-"], &text);
+        assert!(result.is_ok(), "kubectl apply: {result:?}\n{text}");
+    }
+
+    /// Posts an object to a path of the API server.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn create_raw(&self, path: &str, object: &Value) -> Result<String, String> {
+        self.feed(&["create", "--raw", path, "-f", "-"], &object.to_string())
+    }
+
+    fn feed(&self, arguments: &[&str], text: &str) -> Result<String, String> {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start kubectl: {error}"));
         let sent = child.stdin.take().map(|mut stdin| stdin.write_all(text.as_bytes()));
         let output = child.wait_with_output().expect("kubectl can be waited for");
-        let result = outcome(&output);
-        assert!(matches!(sent, Some(Ok(()))) && result.is_ok(), "kubectl apply: {result:?}\n{text}");
+        match sent {
+            Some(Ok(())) => outcome(&output),
+            unsent => Err(format!("{unsent:?}: {:?}", outcome(&output))),
+        }
     }
 
     /// A namespace with these labels and a name of its own, which goes with everything in it when the value does.

@@ -7,7 +7,9 @@ mod cluster;
 mod controller;
 mod gate;
 mod kubectl;
+mod parts;
 mod pod;
+mod token;
 mod wire;
 
 pub use apiserver::ApiServer;
@@ -16,5 +18,6 @@ pub use cluster::{Cluster, ClusterNode};
 pub use controller::Controller;
 pub use gate::Gate;
 pub use kubectl::{Kubectl, TestNamespace};
+pub use parts::Crashed;
 pub use pod::{BUSYBOX, KubePod};
 pub use wire::ClusterCapture;

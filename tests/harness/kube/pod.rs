@@ -47,6 +47,20 @@ impl Cluster {
         script: &str,
         change: impl FnOnce(&mut Value),
     ) -> KubePod {
+        self.apply_pod(namespace, name, node, script, change);
+        self.await_pod(namespace.name(), name)
+    }
+
+    /// As [`Self::run_pod`], without waiting.
+    #[track_caller]
+    pub fn apply_pod(
+        &self,
+        namespace: &TestNamespace,
+        name: &str,
+        node: &str,
+        script: &str,
+        change: impl FnOnce(&mut Value),
+    ) {
         let mut pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "namespace": namespace.name(), "labels": {"app": name}},
@@ -57,7 +71,6 @@ impl Cluster {
         });
         change(&mut pod);
         self.kubectl().apply(&pod);
-        self.await_pod(namespace.name(), name)
     }
 
     /// Waits until a pod is Ready.

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpStream};
 
-use harness::{DEADLINE, Site};
+use harness::{DEADLINE, NamespaceHandle, Pod, Site};
 
 use super::usage::{Usage, crowd, raise_own_limit, reset_when_dropped, serve_idle};
 use crate::fixture::{Pair, scaled};
@@ -101,4 +101,46 @@ fn pods_that_come_and_go_leave_nothing() {
     let after = before.wait_back(agent, 1);
     println!("{} enrolments: {empty:?}, {before:?} -> {after:?}", rounds * PODS);
     assert!(after.memory <= before.memory + SLACK, "{before:?} -> {after:?}");
+}
+
+#[test]
+fn pods_with_names_of_their_own_leave_nothing() {
+    const AT_ONCE: usize = 10;
+    let Some(pair) = Pair::enrolled("pods_with_names_of_their_own_leave_nothing") else { return };
+    let batches = scaled("SOTTO_TEST_PODS", 30) / AT_ONCE;
+    serve_idle(&pair.server, 9090);
+    let agents = [&pair.agent_a, &pair.agent_b];
+    // Each its own network namespace, Kubernetes namespace, identity, and with that certificate and tunnel.
+    let batch = |number: usize| {
+        let names = (0..AT_ONCE).map(|n| format!("own-{number}-{n}"));
+        let pods: Vec<_> =
+            names.map(|name| pair.a.pod("app").namespace(&name).service_account(&name).start()).collect();
+        let namespaces: Vec<_> = pods.iter().map(|pod| pair.mesh.namespace(&pod.namespace())).collect();
+        for namespace in &namespaces {
+            namespace.enrol();
+        }
+        pair.mesh.wait_enrolled(&pods.iter().collect::<Vec<_>>());
+        for pod in &pods {
+            sequence(pod, pair.server.addr(9090), 1);
+        }
+        let joined = agents.map(Usage::of);
+        pods.into_iter().for_each(Pod::delete);
+        namespaces.iter().for_each(NamespaceHandle::delete);
+        joined
+    };
+    let empty = agents.map(Usage::of);
+    let joined = batch(0);
+    println!("{AT_ONCE} pods: {empty:?} -> {joined:?}");
+    assert!(joined[0].descriptors >= empty[0].descriptors + AT_ONCE * 4, "listeners and a tunnel each");
+    let before: Vec<_> = empty.iter().zip(agents).map(|(empty, agent)| empty.wait_back(agent, 1)).collect();
+    for number in 1..batches {
+        batch(number);
+    }
+    for (before, agent) in before.iter().zip(agents) {
+        let after = before.wait_back(agent, 1);
+        println!("{} distinct pods, agent of {}: {before:?} -> {after:?}", batches * AT_ONCE, agent.node());
+        assert!(after.memory <= before.memory + SLACK, "{before:?} -> {after:?}");
+        let known = agent.config_dump()["workloads"].as_array().map_or(0, Vec::len);
+        assert_eq!(known, 2, "only the client and the server are known");
+    }
 }

@@ -2,6 +2,7 @@
 
 mod agent_away;
 mod cluster;
+mod cni;
 mod drain;
 mod leftovers;
 mod operators;

@@ -29,7 +29,7 @@ pub(super) fn wait_reached(site: &Site, address: SocketAddr) {
 
 /// Waits until connections fail as those to a closed port do.
 #[track_caller]
-pub(super) fn wait_refused(site: &Site, address: SocketAddr) {
+pub(crate) fn wait_refused(site: &Site, address: SocketAddr) {
     eventually(DEADLINE, &format!("{address} is refused"), || match try_exchange(site, address) {
         Ok(()) => None,
         Err(error) if is_refusal(&error) => Some(()),

@@ -6,3 +6,5 @@ mod live;
 mod modes;
 mod probes;
 mod rows;
+
+pub(crate) use attempts::wait_refused;

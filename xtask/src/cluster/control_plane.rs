@@ -1,10 +1,12 @@
 //! etcd, API server, controller manager and scheduler: the same whether nodes follow or not.
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde_json::json;
 
 use super::daemon::{Daemon, await_condition};
 use super::kubectl::Kubectl;
@@ -16,6 +18,9 @@ use super::state::{Settings, State};
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// Pods get projected tokens with an audience and an end, as every later release gives them.
 const GATES: &str = "--feature-gates=BoundServiceAccountTokenVolume=true";
+/// Whose requests are in the log `audit`.
+const AUDITED: &str = "system:serviceaccounts:sotto-system";
+const AUDIT_POLICY: &str = "audit-policy.json";
 /// The API server's port where it has an address of its own.
 const API_PORT: u16 = 6443;
 
@@ -45,6 +50,7 @@ impl<'a> ControlPlane<'a> {
 
     /// Starts etcd and the API server and waits until it is ready.
     pub(super) fn start_api(&self, kubectl: &Kubectl) -> Result<()> {
+        self.write_audit_policy()?;
         let etcd = Daemon::start(self.state, "etcd", self.etcd())?;
         let server = Daemon::start(self.state, "kube-apiserver", self.api_server())?;
         await_condition(Duration::from_secs(120), || {
@@ -113,9 +119,19 @@ impl<'a> ControlPlane<'a> {
         command.arg(format!("--service-account-issuer={ISSUER}")).arg(format!("--api-audiences={ISSUER}"));
         command.arg(format!("--service-cluster-ip-range={SERVICES}"));
         command.args(["--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", GATES]);
+        command.arg("--audit-policy-file").arg(self.state.dir().join(AUDIT_POLICY));
+        command.arg("--audit-log-path").arg(self.state.log("audit"));
         // It calls webhooks at their endpoints' addresses: nothing translates Service addresses for it.
         command.args(["--enable-aggregator-routing=true", "--allow-privileged=true", "--profiling=false"]);
         command
+    }
+
+    /// What sotto's own service accounts ask for is written down, so that tests can hold it against their rights.
+    fn write_audit_policy(&self) -> Result<()> {
+        let place = self.state.dir().join(AUDIT_POLICY);
+        let own = json!({"level": "Metadata", "userGroups": [AUDITED], "omitStages": ["RequestReceived"]});
+        let policy = json!({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [own, {"level": "None"}]});
+        fs::write(&place, policy.to_string()).with_context(|| format!("cannot write {}", place.display()))
     }
 
     fn controller_manager(&self) -> Command {

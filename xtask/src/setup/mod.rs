@@ -2,7 +2,7 @@
 
 mod compiler;
 mod linker;
-mod packages;
+pub(crate) mod packages;
 pub(crate) mod prepare;
 
 pub(crate) use packages::root as is_root;

@@ -13,7 +13,8 @@ use crate::process::seconds;
 use crate::workspace::{Workspace, on_path};
 
 /// What the netns tier and the demo call, and the package of each.
-const TEST_TOOLS: [(&str, &str); 3] = [("ip", "iproute2"), ("tcpdump", "tcpdump"), ("ps", "procps")];
+const TEST_TOOLS: [(&str, &str); 4] =
+    [("ip", "iproute2"), ("tcpdump", "tcpdump"), ("ps", "procps"), ("bpftool", "bpftool")];
 
 /// What builds the eBPF programs.
 #[derive(Debug, Clone)]

@@ -34,7 +34,8 @@ pub(super) const LAYERS: [Layer; 7] = [
 const SPLIT: &str = "drivers";
 
 /// Foreign crates and the folders that may name them: their types stop at the edge of their home.
-const HOMES: [(&str, &[&str]); 14] = [
+const HOMES: [(&str, &[&str]); 15] = [
+    ("aws_lc_rs", &["drivers/certs"]),
     ("aya", &["drivers/redirect"]),
     ("h2", &["drivers/tunnel"]),
     ("hyper", &["drivers/admin"]),

@@ -12,7 +12,7 @@ const KERNEL: (u32, u32) = (5, 15);
 /// Capability numbers (capabilities(7)) and names.
 const CAPABILITIES: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")];
 /// What the harness calls.
-const PROGRAMS: [&str; 2] = ["ip", "tcpdump"];
+const PROGRAMS: [&str; 3] = ["ip", "tcpdump", "bpftool"];
 
 /// What starts a node and goes into it.
 const NODE_PROGRAMS: [&str; 2] = ["nsenter", "unshare"];

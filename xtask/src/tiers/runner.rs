@@ -69,7 +69,10 @@ pub(crate) fn run_all(workspace: &Workspace, selection: &Selection) -> Result<To
         let mut obstacles = tier.obstacles();
         if obstacles.is_empty() {
             match run_tier(workspace, tier, &runs, selection, sotto.as_deref()) {
-                Ok(counted) => totals += counted,
+                Ok((counted, note)) => {
+                    totals += counted;
+                    notes.extend(note);
+                }
                 Err(error) if is_unreachable(&error) => obstacles.push(format!("{error:#}")),
                 Err(error) => {
                     println!("{} could not be run: {error:#}", tier.name());
@@ -124,7 +127,7 @@ fn run_tier(
     runs: &[Vec<String>],
     selection: &Selection,
     sotto: Option<&Path>,
-) -> Result<Totals> {
+) -> Result<(Totals, Option<String>)> {
     println!("\n== {} ==", tier.name());
     let started = Instant::now();
     let stage = Stage::prepare(tier, workspace, sotto)?;
@@ -135,9 +138,10 @@ fn run_tier(
         command.envs(stage.environment());
         totals += counted(&mut command, &mut stdout())?;
     }
+    let note = stage.note.clone();
     stage.clear()?;
     println!("== {}: {} failed, {} ==", tier.name(), totals.failed, seconds(started.elapsed()));
-    Ok(totals)
+    Ok((totals, note))
 }
 
 /// Every program runs to its end although one before it failed.

@@ -11,7 +11,9 @@ use super::tier::Tier;
 use crate::cache::Cache;
 use crate::cluster::command::{NODES, default_state};
 use crate::cluster::lifecycle;
-use crate::cluster::programs::{Extent, Programs, renderer};
+use crate::cluster::programs::{
+    Extent, PROMETHEUS, Programs, is_unreachable, prometheus, prometheus_obstacle, renderer,
+};
 use crate::cluster::state::State;
 use crate::image::sotto::{TAG, archive, write};
 use crate::workspace::Workspace;
@@ -21,6 +23,8 @@ use crate::workspace::Workspace;
 pub(super) struct Stage {
     environment: Vec<(&'static str, OsString)>,
     cluster: Option<OwnCluster>,
+    /// What the tests will lack.
+    pub(super) note: Option<String>,
 }
 
 /// Goes down with the value, also when something fails on the way.
@@ -34,16 +38,30 @@ impl Stage {
     /// Prepares what the tests of `tier` need.
     pub(super) fn prepare(tier: Tier, workspace: &Workspace, sotto: Option<&Path>) -> Result<Self> {
         match tier {
-            Tier::Unit | Tier::Golden | Tier::Loopback | Tier::Netns => Ok(Self::default()),
+            Tier::Unit | Tier::Golden | Tier::Loopback => Ok(Self::default()),
+            Tier::Netns => Self::with_prometheus(),
             Tier::Deploy => {
                 let program = renderer(&workspace.root.join("tests/deploy/render.go"))?;
-                Ok(Self { environment: vec![("SOTTO_CHART_RENDERER", program.into())], cluster: None })
+                Ok(Self { environment: vec![("SOTTO_CHART_RENDERER", program.into())], ..Self::default() })
             }
             Tier::Api => {
                 let programs = Programs::ensure(Extent::Api)?;
-                Ok(Self { environment: vec![("SOTTO_KUBE_BIN", programs.bin().into())], cluster: None })
+                Ok(Self { environment: vec![("SOTTO_KUBE_BIN", programs.bin().into())], ..Self::default() })
             }
             Tier::Cluster => Self::cluster(workspace, sotto.context("the cluster tier was given no agent")?),
+        }
+    }
+
+    /// The tier runs without it, too; what it then lacks is told.
+    fn with_prometheus() -> Result<Self> {
+        let without = |why| Ok(Self { note: Some(format!("netns: tests with Prometheus: {why}")), ..Self::default() });
+        if let Some(why) = prometheus_obstacle() {
+            return without(why);
+        }
+        match prometheus() {
+            Ok(place) => Ok(Self { environment: vec![(PROMETHEUS, place.into())], ..Self::default() }),
+            Err(error) if is_unreachable(&error) => without(format!("{error:#}")),
+            Err(error) => Err(error),
         }
     }
 
@@ -72,7 +90,7 @@ impl Stage {
             ("SOTTO_CLUSTER_STATE", state.dir().into()),
             ("SOTTO_KUBE_BIN", programs.bin().into()),
         ];
-        Ok(Self { environment, cluster })
+        Ok(Self { environment, cluster, note: None })
     }
 
     /// For the test programs.

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::mesh::local::Listeners;
+use crate::mesh::upstream::options;
 use crate::sys::netns::Netns;
 
 const OUTBOUND: u16 = 15001;
@@ -24,9 +25,9 @@ const BACKLOG: i32 = 4096;
 /// When the namespace cannot be entered or descriptors run out.
 pub fn open(netns: &Netns, threads: usize) -> io::Result<Vec<Listeners>> {
     netns.run(|| {
-        let mut outbound = group(OUTBOUND, threads)?.into_iter();
-        let mut plaintext = group(PLAINTEXT, threads)?.into_iter();
-        let mut hbone = group(HBONE, threads)?.into_iter();
+        let mut outbound = group(OUTBOUND, threads, options::of_application)?.into_iter();
+        let mut plaintext = group(PLAINTEXT, threads, options::of_stranger)?.into_iter();
+        let mut hbone = group(HBONE, threads, options::of_tunnel)?.into_iter();
         let mut sets = Vec::with_capacity(threads);
         while let (Some(outbound), Some(plaintext), Some(hbone)) = (outbound.next(), plaintext.next(), hbone.next()) {
             sets.push(Listeners { outbound, plaintext, hbone });
@@ -35,36 +36,41 @@ pub fn open(netns: &Netns, threads: usize) -> io::Result<Vec<Listeners>> {
     })?
 }
 
-fn group(port: u16, threads: usize) -> io::Result<Vec<TcpListener>> {
-    let first = match listen(port) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => listen(0),
+/// What the sockets that a listener accepts are born with.
+type Inherited = fn(&Socket) -> io::Result<()>;
+
+fn group(port: u16, threads: usize, inherited: Inherited) -> io::Result<Vec<TcpListener>> {
+    let first = match listen(port, inherited) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => listen(0, inherited),
         other => other,
     }?;
     let port = first.local_addr()?.port();
     let mut listeners = vec![first];
     for _ in 1..threads {
-        listeners.push(listen(port)?);
+        listeners.push(listen(port, inherited)?);
     }
     Ok(listeners)
 }
 
 /// Listens on all addresses of both families, or of IPv4 alone where IPv6 is off.
-fn listen(port: u16) -> io::Result<TcpListener> {
+fn listen(port: u16, inherited: Inherited) -> io::Result<TcpListener> {
     match Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)) {
         Ok(socket) => {
             socket.set_only_v6(false)?;
+            inherited(&socket)?;
             match bind(&socket, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))) {
                 // A namespace with net.ipv6.conf.all.disable_ipv6=1 makes the socket but refuses the address.
-                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => listen_v4(port),
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => listen_v4(port, inherited),
                 bound => bound.map(|()| socket.into()),
             }
         }
-        Err(_) => listen_v4(port),
+        Err(_) => listen_v4(port, inherited),
     }
 }
 
-fn listen_v4(port: u16) -> io::Result<TcpListener> {
+fn listen_v4(port: u16, inherited: Inherited) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    inherited(&socket)?;
     bind(&socket, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
     Ok(socket.into())
 }

@@ -14,6 +14,7 @@ pub mod held;
 pub mod join;
 pub mod listeners;
 pub mod locate;
+mod map_watch;
 pub mod plan;
 pub mod reception;
 pub mod reconcile;

@@ -12,16 +12,17 @@ use tokio::sync::{mpsc, watch};
 use super::held::Held;
 use super::join::{self, JoinError};
 use super::locate::{Locate, Located};
+use super::map_watch::MapWatch;
 use super::plan::{self, Leaving, Wanted};
 use super::status::{EnrolmentStatus, PodStatus};
-use super::waiting::Waiting;
+use super::waiting::{PodReadiness, Waiting};
 use crate::drivers::certs::store::{CertificateStore, IdentityHandle};
 use crate::drivers::redirect::{Redirect, RedirectError, Role};
 use crate::mesh::local::{Listeners, LocalPod, LocalPods, PodParts, Shares};
 use crate::mesh::source::state::MeshState;
 use crate::runtime::budget::Budget;
 use crate::runtime::drain::Drain;
-use crate::runtime::ready::Pending;
+use crate::runtime::ready::Readiness;
 use crate::sys::netns::{Netns, NetnsCookie};
 use crate::sys::reply_path;
 use crate::telemetry::metrics::Metrics;
@@ -56,8 +57,8 @@ pub struct Outputs {
     pub status: watch::Sender<Arc<EnrolmentStatus>>,
     /// Gauges.
     pub metrics: Arc<Metrics>,
-    /// Dropped when the pods of the first state are carried.
-    pub ready: Option<Pending>,
+    /// What keeps the agent from being ready.
+    pub readiness: Readiness,
 }
 
 /// See the module.
@@ -75,6 +76,8 @@ pub struct Reconciler {
     retired: (mpsc::UnboundedSender<Arc<Netns>>, mpsc::UnboundedReceiver<Arc<Netns>>),
     held: Held,
     maintained: Option<Instant>,
+    readiness: PodReadiness,
+    maps: MapWatch,
 }
 
 struct Carried {
@@ -117,6 +120,8 @@ impl Reconciler {
             tracing::error!(%error, "cannot see what an earlier agent had enrolled; it stays captured");
             Held::default()
         });
+        let readiness = PodReadiness::new(&outputs.readiness);
+        let maps = MapWatch::new(&redirect);
         Self {
             config,
             redirect,
@@ -131,6 +136,8 @@ impl Reconciler {
             retired: mpsc::unbounded_channel(),
             held,
             maintained: None,
+            readiness,
+            maps,
         }
     }
 
@@ -144,7 +151,6 @@ impl Reconciler {
             if state.loaded {
                 self.reconcile(&state).await;
             }
-            self.outputs.metrics.state_problems.set(gauge(state.problems.len()));
             self.maintain(Instant::now());
             tokio::select! {
                 () = &mut stop => return,
@@ -214,9 +220,7 @@ impl Reconciler {
         if changed {
             self.publish();
         }
-        if !self.waiting.values().any(|waiting| waiting.keeps_unready(Instant::now())) {
-            self.outputs.ready = None;
-        }
+        self.readiness.look_at(self.waiting.values(), Instant::now());
     }
 
     async fn try_join(&mut self, wanted: Wanted) {
@@ -229,6 +233,7 @@ impl Reconciler {
         match self.join(&wanted, &identity).await {
             Ok(carried) => {
                 tracing::info!(pod = %wanted.name, ips = ?wanted.ips, identity = %wanted.identity, "pod joined the mesh");
+                self.outputs.metrics.node.started.inc();
                 self.carried.insert(uid, carried);
             }
             Err(error) => {
@@ -237,7 +242,8 @@ impl Reconciler {
                     tracing::warn!(pod = %wanted.name, error = problem, "pod cannot join the mesh yet; trying again");
                 }
                 let for_certificate = matches!(error, JoinError::Certificate(_));
-                self.waiting.insert(uid, Waiting { wanted, identity, problem, since, for_certificate });
+                let is_failing = !error.is_expected();
+                self.waiting.insert(uid, Waiting { wanted, identity, problem, since, for_certificate, is_failing });
             }
         }
     }
@@ -305,6 +311,7 @@ impl Reconciler {
                 self.closing.push((Instant::now() + self.config.grace, pod.drain.clone()));
             }
             tracing::info!(pod = %wanted.name, reason = ?why, "pod left the mesh");
+            self.outputs.metrics.node.stopped.inc();
         }
     }
 
@@ -391,13 +398,14 @@ impl Reconciler {
 
     /// Reads the programs' counters, and now and then forgets what connections that were never accepted left in the maps.
     fn maintain(&mut self, now: Instant) {
-        let metrics = &self.outputs.metrics;
+        let metrics = &self.outputs.metrics.node;
         metrics.descriptors.set(gauge(self.config.descriptors.used()));
         metrics.waiting_bytes.set(gauge(self.config.memory.used()));
         match self.redirect.counters() {
-            Ok(counters) => self.outputs.metrics.redirect.set(&counters.named()),
+            Ok(counters) => metrics.events(&counters.named()),
             Err(error) => report(Err(error)),
         }
+        self.maps.look(now, metrics);
         if self.maintained.is_none_or(|at| now - at >= SWEEP_EVERY) {
             self.maintained = Some(now);
             report(self.redirect.forget_stale(NEVER_ACCEPTED).map(drop));
@@ -409,8 +417,8 @@ impl Reconciler {
         let waiting = self.waiting.values().map(|w| PodStatus::of(&w.wanted, None, Some(w.problem.clone())));
         let mut pods: Vec<_> = carried.chain(waiting).collect();
         pods.sort_by(|a, b| a.uid.cmp(&b.uid));
-        self.outputs.metrics.enrolled_pods.set(gauge(self.carried.len()));
-        self.outputs.metrics.pending_pods.set(gauge(self.waiting.len()));
+        let failing = self.waiting.values().filter(|waiting| waiting.is_failing).count();
+        self.outputs.metrics.node.pods(self.carried.len(), self.waiting.len() - failing, failing);
         self.outputs.status.send_replace(Arc::new(EnrolmentStatus { pods }));
     }
 }

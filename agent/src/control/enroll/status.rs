@@ -15,7 +15,7 @@ pub struct EnrolmentStatus {
 }
 
 /// One pod.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PodStatus {
     /// The pod's namespace.
     pub namespace: String,

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -23,6 +24,7 @@ use super::clock::Clock;
 use super::credentials::Credentials;
 use super::renewal::{self, Lease, Renewals};
 use crate::model::identity::Identity;
+use crate::telemetry::metrics::CertificateFigures;
 
 /// For how long certificates are asked when nothing else is configured, as in Istio.
 pub const DEFAULT_LIFETIME: Duration = Duration::from_hours(24);
@@ -117,6 +119,9 @@ struct Shared {
     held: Mutex<BTreeMap<Identity, Weak<Held>>>,
     leases: mpsc::UnboundedSender<Lease>,
     clock: Clock,
+    issued: AtomicU64,
+    rotations: AtomicU64,
+    failures: AtomicU64,
 }
 
 impl Default for StoreConfig {
@@ -134,7 +139,9 @@ impl CertificateStore {
         config: StoreConfig,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (leases, requests) = mpsc::unbounded_channel();
-        let shared = Shared { held: Mutex::default(), leases, clock: config.clock.clone() };
+        let (issued, rotations, failures) = Default::default();
+        let shared =
+            Shared { held: Mutex::default(), leases, clock: config.clock.clone(), issued, rotations, failures };
         (Self(Arc::new(shared)), renewal::run(Renewals { authority, config }, requests))
     }
 
@@ -163,23 +170,44 @@ impl CertificateStore {
     /// All identities with holders, in order.
     #[must_use]
     pub fn snapshot(&self) -> Vec<CertificateStatus> {
-        // Taken out first: a last holder that goes away here would want the lock.
-        let held: Vec<_> = {
-            let held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
-            held.values().filter_map(Weak::upgrade).collect()
-        };
-        held.iter().map(|held| held.status()).collect()
+        self.held().iter().map(|held| held.status()).collect()
     }
 
-    /// An identity whose certificate ran out before another was issued, if there is one.
+    /// The certificates of this moment, and what happened to them since the start.
     #[must_use]
-    pub fn expired(&self) -> Option<CredentialsError> {
-        let held: Vec<_> = {
-            let held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
-            held.values().filter_map(Weak::upgrade).collect()
+    pub fn figures(&self) -> CertificateFigures {
+        let shared = &self.0;
+        let mut figures = CertificateFigures {
+            issued: shared.issued.load(Ordering::Relaxed),
+            rotations: shared.rotations.load(Ordering::Relaxed),
+            failures: shared.failures.load(Ordering::Relaxed),
+            ..CertificateFigures::default()
         };
-        let mut errors = held.iter().filter_map(|held| held.usable(&held.state.borrow()).err());
-        errors.find(|error| matches!(error, CredentialsError::Expired { .. }))
+        for held in self.held() {
+            match held.usable(&held.state.borrow()) {
+                Ok(credentials) => {
+                    figures.valid += 1;
+                    let ends = credentials.not_after();
+                    figures.first_expiry = Some(figures.first_expiry.map_or(ends, |first| first.min(ends)));
+                }
+                Err(CredentialsError::NotIssued { .. }) => figures.missing += 1,
+                Err(CredentialsError::Expired { .. }) => figures.expired += 1,
+            }
+        }
+        figures
+    }
+
+    /// The identities whose certificate ran out before another was issued.
+    #[must_use]
+    pub fn expired(&self) -> Vec<CredentialsError> {
+        let errors = self.held().into_iter().filter_map(|held| held.usable(&held.state.borrow()).err());
+        errors.filter(|error| matches!(error, CredentialsError::Expired { .. })).collect()
+    }
+
+    /// Taken out of the lock first: a last holder that goes away meanwhile would want it.
+    fn held(&self) -> Vec<Arc<Held>> {
+        let held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.values().filter_map(Weak::upgrade).collect()
     }
 }
 
@@ -229,7 +257,9 @@ impl Held {
 
     /// Takes `credentials` into use; handshakes that start from now on show them.
     pub(super) fn replace(&self, credentials: Credentials) {
+        self.shared.issued.fetch_add(1, Ordering::Relaxed);
         self.state.send_modify(|state| {
+            self.shared.rotations.fetch_add(u64::from(state.current.is_some()), Ordering::Relaxed);
             state.rotations += u64::from(state.current.is_some());
             state.current = Some(Arc::new(credentials));
             state.last_error = None;
@@ -243,6 +273,7 @@ impl Held {
 
     /// Notes a failure. Credentials that were still good stay in use.
     pub(super) fn fail(&self, error: &str) {
+        self.shared.failures.fetch_add(1, Ordering::Relaxed);
         self.state.send_modify(|state| state.last_error = Some(error.into()));
     }
 

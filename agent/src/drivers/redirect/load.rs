@@ -18,8 +18,21 @@ use super::pins::Pins;
 use crate::sys::cgroup;
 
 /// Every map of the object; all are pinned.
-const MAPS: [&str; 7] =
-    ["PODS", "SOCKETS", "ORIGINAL_DESTINATIONS", "ADMITTED_FLOWS", "KUBELETS", "LISTENERS", "COUNTERS"];
+const MAPS: [&str; 13] = [
+    "PODS",
+    "SOCKETS",
+    "ORIGINAL_DESTINATIONS",
+    "ADMITTED_FLOWS",
+    "KUBELETS",
+    "LISTENERS",
+    "COUNTERS",
+    "VERDICTS",
+    "LEASE",
+    "DIRECT_FLOWS",
+    "SERVICES",
+    "ENDPOINTS",
+    "FLOW_EVENTS",
+];
 
 /// Programs at the cgroup root, with the names of their links. The order matters when they are attached for the first
 /// time: what records a captured connection is there before what captures it.

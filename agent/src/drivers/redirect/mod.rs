@@ -4,7 +4,7 @@
 //! What survives the agent is pinned in one directory per agent on bpffs:
 //!
 //! ```text
-//! /sys/fs/bpf/sotto/NODE/v2/            layout version; another version's directory is a predecessor
+//! /sys/fs/bpf/sotto/NODE/v3/            layout version; another version's directory is a predecessor
 //!     PODS SOCKETS ...                  maps
 //!     links/{connect4,sockops,...}      attached to the cgroup2 root
 //!     pods/COOKIE/{inbound,hold}        attached to one pod's network namespace
@@ -15,25 +15,27 @@
 //! replacement each.
 
 mod config;
-mod counters;
 mod error;
 mod features;
-mod kubelets;
+mod fill;
 mod links;
 mod load;
+mod maps;
 mod object;
 mod owner;
 mod pins;
 mod pods;
-mod sockets;
 #[cfg(test)]
 mod tests;
 
 pub use config::Config;
-pub use counters::Counters;
 pub use error::RedirectError;
 pub use features::{Missing, Place, find_place, try_programs};
-pub use kubelets::Kubelets;
+pub use fill::Maps;
+pub use maps::counters::Counters;
+pub use maps::direct::{Direct, EndedFlow, Ending, Ends, OpenFlow};
+pub use maps::kubelets::Kubelets;
+pub use maps::services::Endpoints;
+pub use maps::sockets::{Sockets, Wanted};
 pub use owner::Redirect;
-pub use sockets::Sockets;
 pub use sotto_ebpf::abi::{HBONE_PORT, OUTBOUND_PORT, PLAINTEXT_PORT, PodAddresses, Role};

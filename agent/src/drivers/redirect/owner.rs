@@ -6,18 +6,23 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aya::maps::{HashMap, MapData, MapError, PerCpuArray, SockHash};
-use sotto_ebpf::abi::{Address, ListenerKey, OriginalDestination, PodAddresses, Role, SourceKey};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, SockHash};
+use sotto_ebpf::abi::{Address, Flow, ListenerKey, OriginalDestination, PodAddresses, Role, SourceKey};
+use sotto_ebpf::abi_direct::DirectFlow;
 
 use super::config::Config;
-use super::counters::Counters;
 use super::error::RedirectError;
 use super::features::Facts;
-use super::kubelets::Kubelets;
+use super::fill::Maps;
 use super::load::Programs;
+use super::maps::counters::Counters;
+use super::maps::direct::Direct;
+use super::maps::kubelets::Kubelets;
+use super::maps::services::Services;
+use super::maps::sockets::Sockets;
+use super::maps::verdicts::Verdicts;
 use super::pins::Pins;
 use super::pods;
-use super::sockets::Sockets;
 use crate::sys::bpf;
 use crate::sys::netns::{Netns, NetnsCookie};
 
@@ -33,6 +38,8 @@ pub struct Redirect {
     pub(super) original_destinations: HashMap<MapData, SourceKey, OriginalDestination>,
     counters: PerCpuArray<MapData, u64>,
     sockets: Sockets,
+    verdicts: Verdicts,
+    direct: Option<Direct>,
 }
 
 impl Redirect {
@@ -49,12 +56,15 @@ impl Redirect {
         let mut programs = Programs::load(config, &pins)?;
         let sockets = sockets(&pins)?;
         let original_destinations = programs.take_map("ORIGINAL_DESTINATIONS")?;
+        let direct = direct(&mut programs, &pins)?;
         let mut redirect = Self {
             pods: programs.take_map("PODS")?.try_into().map_err(unusable("PODS"))?,
             listeners: programs.take_map("LISTENERS")?.try_into().map_err(unusable("LISTENERS"))?,
             original_destinations: original_destinations.try_into().map_err(unusable("ORIGINAL_DESTINATIONS"))?,
             counters: programs.take_map("COUNTERS")?.try_into().map_err(unusable("COUNTERS"))?,
             sockets,
+            verdicts: direct.verdicts.clone(),
+            direct: Some(direct),
             programs,
             pins,
         };
@@ -96,6 +106,7 @@ impl Redirect {
     /// # Errors
     /// When the map is full, which is at 4,096 pods.
     pub fn enrol(&mut self, cookie: NetnsCookie, addresses: &PodAddresses) -> Result<(), RedirectError> {
+        self.verdicts.enrolled(cookie, addresses)?;
         self.pods
             .insert(cookie.0, addresses, 0)
             .map_err(RedirectError::kernel(format!("enrol the network namespace {} in the map PODS", cookie.0)))
@@ -107,6 +118,7 @@ impl Redirect {
     /// # Errors
     /// When the kernel refuses.
     pub fn leave(&mut self, cookie: NetnsCookie) -> Result<(), RedirectError> {
+        self.verdicts.left(cookie)?;
         absent_is_fine(self.pods.remove(&cookie.0))
             .map_err(RedirectError::kernel(format!("take the network namespace {} out of the map PODS", cookie.0)))
     }
@@ -168,6 +180,7 @@ impl Redirect {
     /// # Errors
     /// When the kernel refuses.
     pub fn unlisten(&mut self, ip: IpAddr, role: Role) -> Result<(), RedirectError> {
+        self.verdicts.unserved(ip)?;
         absent_is_fine(self.listeners.remove(&listener_key(ip, role)))
             .map_err(RedirectError::kernel(format!("take {ip} ({role:?}) out of the map LISTENERS")))
     }
@@ -184,6 +197,19 @@ impl Redirect {
     /// When the kernel refuses.
     pub fn kubelets(&self) -> Result<Kubelets, RedirectError> {
         Kubelets::open(&self.pins)
+    }
+
+    /// The hand on direct connections, for the one who decides about them; none the second time.
+    pub fn take_direct(&mut self) -> Option<Direct> {
+        self.direct.take()
+    }
+
+    /// How full the maps are.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn maps(&self) -> Result<Maps, RedirectError> {
+        Maps::open(&self.pins)
     }
 
     /// What the programs have counted.
@@ -266,6 +292,25 @@ fn sockets(pins: &Pins) -> Result<Sockets, RedirectError> {
     open("SOCKETS")
         .and_then(|notes| Sockets::new(notes, open("ORIGINAL_DESTINATIONS")?))
         .map_err(RedirectError::kernel("use the maps SOCKETS and ORIGINAL_DESTINATIONS"))
+}
+
+/// The maps of direct connections. Nothing goes directly until somebody says so again.
+fn direct(programs: &mut Programs, pins: &Pins) -> Result<Direct, RedirectError> {
+    let mut lease: Array<MapData, u64> = programs.take_map("LEASE")?.try_into().map_err(unusable("LEASE"))?;
+    lease.set(0, 0, 0).map_err(RedirectError::kernel("change the map LEASE"))?;
+    let verdicts = programs.take_map("VERDICTS")?.try_into().map_err(unusable("VERDICTS"))?;
+    let services = programs.take_map("SERVICES")?.try_into().map_err(unusable("SERVICES"))?;
+    let endpoints = programs.take_map("ENDPOINTS")?.try_into().map_err(unusable("ENDPOINTS"))?;
+    let flows = bpf::open_pin(&pins.map("DIRECT_FLOWS"))
+        .and_then(|fd| bpf::Map::new(fd, size_of::<Flow>(), size_of::<DirectFlow>()))
+        .map_err(RedirectError::kernel("use the map DIRECT_FLOWS"))?;
+    Ok(Direct {
+        verdicts: Verdicts::new(verdicts)?,
+        services: Services::new(services, endpoints)?,
+        lease,
+        flows,
+        events: programs.take_map("FLOW_EVENTS")?.try_into().map_err(unusable("FLOW_EVENTS"))?,
+    })
 }
 
 fn listener_key(ip: IpAddr, role: Role) -> ListenerKey {

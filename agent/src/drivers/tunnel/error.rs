@@ -14,7 +14,9 @@ use super::refusal::Refusal;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TunnelError {
     /// The peer did not send its preface or its SETTINGS in time.
-    #[error("the peer did not begin to speak HTTP/2 within {0:?}: is it a mesh node that listens there?")]
+    #[error(
+        "the peer did not begin to speak the tunnel's protocol within {0:?}: is it a mesh node that listens there?"
+    )]
     Handshake(Duration),
     /// The peer began a header block and did not finish it in time.
     #[error("the peer did not finish a header block within {0:?}")]
@@ -26,8 +28,11 @@ pub enum TunnelError {
     #[error("the peer closed the tunnel: {0}")]
     GoAway(ResetReason),
     /// The peer broke the protocol, or a limit of ours, and was sent away.
-    #[error("the peer broke HTTP/2 or one of our limits: {0}")]
+    #[error("the peer broke the tunnel's protocol or one of our limits: {0}")]
     Protocol(String),
+    /// TLS broke, after its handshake.
+    #[error("the encryption underneath the tunnel broke: {0}")]
+    Records(String),
     /// The connection underneath broke.
     #[error("the connection underneath the tunnel broke: {0}")]
     Io(io::ErrorKind),
@@ -118,6 +123,20 @@ impl ResetReason {
             Self::EnhanceYourCalm => h2::Reason::ENHANCE_YOUR_CALM,
             Self::Other(code) => code.into(),
         }
+    }
+}
+
+impl ResetReason {
+    /// Its number, as HTTP/2 has it (RFC 9113, section 7).
+    #[must_use]
+    pub fn code(self) -> u32 {
+        self.to_h2().into()
+    }
+
+    /// The reason of a number.
+    #[must_use]
+    pub fn from_code(code: u32) -> Self {
+        h2::Reason::from(code).into()
     }
 }
 

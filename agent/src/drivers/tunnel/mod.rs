@@ -1,33 +1,23 @@
-//! HBONE: TCP streams in HTTP/2 CONNECT, wire-compatible with Istio's ztunnel and Envoy waypoints. The only importer of
-//! h2 and http. Works over any byte stream: TLS and sockets are the caller's.
+//! Tunnels: many TCP connections in one encrypted one, between two nodes. TLS and sockets are the caller's.
 //!
-//! ```text
-//! client::handshake(io) -> (Client, Connection)          server::serve(io, shutdown, handler)
-//!        Client::open(ConnectRequest)  --- CONNECT --->  handler(Incoming)
-//!        Opened { stream, baggage }    <--- 200 --------  Respond::accept   (or reject: 4xx, 5xx)
-//!        SendHalf, RecvHalf            <--- DATA ----->   SendHalf, RecvHalf
-//! ```
-//! END_STREAM is TCP's FIN, RST_STREAM its RST. `Connection` and `serve` are futures that the caller drives; dropping
-//! one breaks its tunnel. Between h2 and the bytes sits a meter that watches the frames go by: it tells the watchdog
-//! whether the peer is alive, and the client whether the peer's connection window is exhausted.
+//! Two protocols, chosen by ALPN, with the same requests, refusals and errors:
+//! - [`hbone`]: HTTP/2 CONNECT, which Istio's ztunnel and Envoy speak. The only importer of h2 and http.
+//! - [`mux`]: `sotto/1`, between two of our own agents.
+//!
+//! [`client`], [`server`] and [`stream`] are whichever of the two it is.
 
 mod connect;
 mod error;
-mod meter;
 mod refusal;
 mod settings;
-mod stream;
-mod watchdog;
 
 pub mod client;
-pub mod frames;
+pub mod hbone;
+pub mod mux;
 pub mod server;
+pub mod stream;
 
 pub use connect::{ConnectError, ConnectRequest};
 pub use error::{NotProcessed, OpenError, ResetReason, StreamError, TunnelError};
 pub use refusal::{Cause, Refusal};
 pub use settings::Config;
-pub use stream::{RecvHalf, SEND_CHUNK, SendHalf, Stream};
-
-#[cfg(test)]
-mod tests;

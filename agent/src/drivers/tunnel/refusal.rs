@@ -74,7 +74,7 @@ impl Refusal {
     pub(super) fn to_http(self) -> Response<()> {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-        if let Some((_, token)) = TOKENS.iter().find(|(cause, _)| *cause == self.cause) {
+        if let Some(token) = self.cause.token() {
             connect::insert(response.headers_mut(), PROXY_STATUS, &format!("{PROXY}; error={token}"));
         }
         response
@@ -95,8 +95,16 @@ impl Cause {
         }
         let nearest = header.rsplit(',').next().unwrap_or_default();
         let error = nearest.split(';').skip(1).find_map(|parameter| parameter.trim().strip_prefix("error="));
-        let known = TOKENS.iter().find(|(_, token)| Some(*token) == error);
-        known.map_or(Self::Unknown, |(cause, _)| *cause)
+        error.map_or(Self::Unknown, Self::from_token)
+    }
+
+    /// Its name in RFC 9209; none for the unknown.
+    pub(super) fn token(self) -> Option<&'static str> {
+        TOKENS.iter().find(|(cause, _)| *cause == self).map(|(_, token)| *token)
+    }
+
+    pub(super) fn from_token(text: &str) -> Self {
+        TOKENS.iter().find(|(_, token)| *token == text).map_or(Self::Unknown, |(cause, _)| *cause)
     }
 }
 

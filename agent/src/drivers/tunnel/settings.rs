@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::mux::machine::Limits;
+
 /// The largest flow-control window (RFC 9113, section 6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
 
@@ -44,6 +46,11 @@ pub struct Config {
     pub protocol_resets: usize,
     /// How much overhead of small frames may wait unread in the whole tunnel: 256 bytes less its size for each.
     pub small_frame_budget: usize,
+    /// As `max_streams`, for `sotto/1`, where streams do not share a window.
+    pub mux_streams: u32,
+    /// The most of one stream of `sotto/1` that may wait here for an application which has kept up so far, in bytes: what a
+    /// stream can move per round trip.
+    pub mux_largest_credit: u32,
     /// A client's tunnel counts as full when the peer's connection window has been exhausted for this long.
     pub starved_after: Duration,
 }
@@ -66,6 +73,8 @@ impl Default for Config {
             abandoned_streams: 1000,
             protocol_resets: 4096,
             small_frame_budget: 64 << 20,
+            mux_streams: 1000,
+            mux_largest_credit: 4 << 20,
             starved_after: Duration::from_millis(250),
         }
     }
@@ -87,6 +96,16 @@ impl Config {
     pub fn concurrent_streams(&self) -> u32 {
         let fit = (MAX_WINDOW / self.stream_window.max(1)).saturating_sub(32).max(1);
         self.max_streams.min(fit)
+    }
+
+    pub(super) fn mux_limits(&self) -> Limits {
+        Limits {
+            max_streams: self.mux_streams,
+            largest_credit: self.mux_largest_credit,
+            hello: self.handshake_timeout,
+            keepalive_interval: self.keepalive_interval,
+            keepalive_timeout: self.keepalive_timeout,
+        }
     }
 
     fn frame_size(&self) -> u32 {

@@ -43,6 +43,7 @@ pub struct Attempts {
     started: Instant,
     patience: Patience,
     failed: HashMap<SocketAddr, Retry>,
+    first: Option<SocketAddr>,
     rounds: u32,
     hopeless: bool,
 }
@@ -65,7 +66,13 @@ impl Attempts {
     /// No attempt made yet.
     #[must_use]
     pub fn new(patience: Patience, now: Instant) -> Self {
-        Self { started: now, patience, failed: HashMap::new(), rounds: 0, hopeless: false }
+        Self { started: now, patience, failed: HashMap::new(), first: None, rounds: 0, hopeless: false }
+    }
+
+    /// Tries this address before any other, if it is a candidate.
+    #[must_use]
+    pub fn beginning_with(self, first: Option<SocketAddr>) -> Self {
+        Self { first, ..self }
     }
 
     /// Notes that an address failed.
@@ -82,7 +89,8 @@ impl Attempts {
             return Next::GiveUp;
         }
         let fresh: Vec<_> = candidates.iter().filter(|c| !self.failed.contains_key(c)).collect();
-        if let Some(&&address) = fresh.get(random(fresh.len().max(1))) {
+        let first = self.first.take().and_then(|first| fresh.iter().position(|fresh| **fresh == first));
+        if let Some(&&address) = fresh.get(first.unwrap_or_else(|| random(fresh.len().max(1)))) {
             let limit = if fresh.len() > 1 || self.has_alternative(candidates, address) {
                 left.min(self.patience.each)
             } else {
@@ -171,6 +179,19 @@ mod tests {
         let candidates = addresses(5);
         attempts.failed(candidates[0], Retry::Never);
         assert_eq!(attempts.next(&candidates, start, |_| 0), Next::GiveUp);
+    }
+
+    #[test]
+    fn a_first_choice_is_tried_first_if_it_is_a_candidate() {
+        let start = Instant::now();
+        let candidates = addresses(3);
+        let attempts = |first| Attempts::new(Patience::default(), start).beginning_with(Some(first));
+        let mut known = attempts(candidates[1]);
+        assert!(matches!(known.next(&candidates, start, |_| 2), Next::Try(address, _) if address == candidates[1]));
+        known.failed(candidates[1], Retry::Elsewhere);
+        assert!(matches!(known.next(&candidates, start, |n| n - 1), Next::Try(address, _) if address == candidates[2]));
+        let mut gone = attempts(SocketAddr::from(([10, 9, 9, 9], 80)));
+        assert!(matches!(gone.next(&candidates, start, |_| 2), Next::Try(address, _) if address == candidates[2]));
     }
 
     #[test]

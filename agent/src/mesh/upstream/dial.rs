@@ -5,9 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use socket2::{SockRef, Socket, TcpKeepalive};
+use socket2::{SockRef, Socket};
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::options;
 use crate::drivers::redirect::Sockets;
 use crate::mesh::local::LocalPod;
 use crate::sys::reply_path::REPLY_MARK;
@@ -30,7 +31,7 @@ pub enum DialError {
         limit: Duration,
     },
     /// The network said that there is no way.
-    #[error("no way to {address}: {source}")]
+    #[error("no way to {address}: {source}; a route is missing, or a NetworkPolicy or firewall rejects it")]
     Unreachable {
         /// Whom the agent dialled.
         address: SocketAddr,
@@ -38,7 +39,9 @@ pub enum DialError {
         source: io::Error,
     },
     /// The agent could not even begin: descriptors, ports or rights are missing.
-    #[error("cannot make a connection to {address}: {source}")]
+    #[error(
+        "this agent cannot make a connection to {address}: {source}; are its open files or the pod's source ports used up?"
+    )]
     Local {
         /// Whom the agent wanted to dial.
         address: SocketAddr,
@@ -47,18 +50,19 @@ pub enum DialError {
     },
 }
 
-/// Dials from the pod's own address; the redirection leaves the socket alone.
+/// Dials from the pod's own address, with these [`options`](super::options); the redirection leaves the socket alone.
 ///
 /// # Errors
 /// [`DialError`]
 pub async fn connect(
     pod: &LocalPod,
     sockets: &Sockets,
-    address: SocketAddr,
+    (address, options): (SocketAddr, fn(&Socket) -> io::Result<()>),
     limit: Duration,
 ) -> Result<TcpStream, DialError> {
     let local = |source| DialError::Local { address, source };
     let socket = pod.netns().run(|| socket::tcp_socket(address.ip())).and_then(|made| made).map_err(local)?;
+    options(&socket).map_err(local)?;
     sockets.note_own(&socket).map_err(local)?;
     establish(socket, address, limit).await
 }
@@ -77,6 +81,7 @@ pub async fn connect_application(
 ) -> Result<TcpStream, DialError> {
     let local = |source| DialError::Local { address, source };
     let socket = pod.netns().run(|| socket::tcp_socket(address.ip())).and_then(|made| made).map_err(local)?;
+    options::of_application(&socket).map_err(local)?;
     sockets.note_delivery(&socket).map_err(local)?;
     socket.set_mark(REPLY_MARK).map_err(local)?;
     if let Some(client) = client {
@@ -102,13 +107,11 @@ fn speak_from(socket: &Socket, client: IpAddr) -> io::Result<()> {
 
 async fn establish(socket: Socket, address: SocketAddr, limit: Duration) -> Result<TcpStream, DialError> {
     let connecting = TcpSocket::from_std_stream(socket.into()).connect(address);
-    let stream = match tokio::time::timeout(limit, connecting).await {
-        Err(_) => return Err(DialError::TimedOut { address, limit }),
-        Ok(Err(source)) => return Err(classify(address, limit, source)),
-        Ok(Ok(stream)) => stream,
-    };
-    tune(&stream).map_err(|source| DialError::Local { address, source })?;
-    Ok(stream)
+    match tokio::time::timeout(limit, connecting).await {
+        Err(_) => Err(DialError::TimedOut { address, limit }),
+        Ok(Err(source)) => Err(classify(address, limit, source)),
+        Ok(Ok(stream)) => Ok(stream),
+    }
 }
 
 fn classify(address: SocketAddr, limit: Duration, source: io::Error) -> DialError {
@@ -120,15 +123,4 @@ fn classify(address: SocketAddr, limit: Duration, source: io::Error) -> DialErro
         HostUnreachable | NetworkUnreachable => DialError::Unreachable { address, source },
         _ => DialError::Local { address, source },
     }
-}
-
-/// Options of every socket that carries a connection: no Nagle delay, and dead peers are noticed (ztunnel's 180 s, 9 times).
-///
-/// # Errors
-/// When the socket is closed already.
-pub fn tune(stream: &TcpStream) -> io::Result<()> {
-    let interval = Duration::from_secs(180);
-    stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(interval).with_interval(interval).with_retries(9);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }

@@ -4,11 +4,12 @@
 //! original destination ── route ──▶ candidate addresses ── attempts ──▶ one address ── route::hop ──▶ how to get there
 //!                                                                                          │
 //!                                        same node: dial in the other pod's namespace ◀────┤
-//!                                        enrolled elsewhere: pool ─▶ TLS ─▶ HBONE stream ◀─┤
+//!                                        enrolled elsewhere: pool ─▶ TLS ─▶ a stream ◀─┤
 //!                                        outside the mesh: dial as it was asked for ◀──────┘
 //! ```
 
 pub mod attempts;
 pub mod dial;
+pub mod options;
 pub mod pool;
 pub mod route;

@@ -8,22 +8,26 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{FutureExt, Shared};
+use futures_util::future::{FutureExt, LocalBoxFuture, Shared};
 use tokio::sync::oneshot;
 
 use super::attempts::Retry;
 use super::dial::{self, DialError};
+use super::options;
 use crate::drivers::certs::tls::config::client_config;
 use crate::drivers::certs::tls::handshake::{self, HandshakeError};
+use crate::drivers::certs::tls::records::RecordStream;
 use crate::drivers::redirect::Sockets;
-use crate::drivers::tunnel::client::{self, Client, Opened};
-use crate::drivers::tunnel::{Cause, Config as TunnelConfig, ConnectRequest, OpenError, TunnelError as HboneError};
-use crate::mesh::local::HBONE_PROTOCOLS;
+use crate::drivers::tunnel::client::{Client, Opened};
+use crate::drivers::tunnel::{
+    Cause, Config as TunnelConfig, ConnectRequest, OpenError, TunnelError as HboneError, hbone, mux,
+};
 use crate::mesh::local::LocalPod;
 use crate::model::identity::Identity;
 use crate::runtime::budget::{Exhausted, Permit};
 use crate::runtime::tasks::LocalTasks;
 use crate::telemetry::labels::ResponseFlags;
+use crate::telemetry::metrics::{OpenTunnel, TunnelMetrics};
 
 /// Whom a tunnel leads to. The source pod is the pool's own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,14 +43,18 @@ pub struct Key {
 pub struct Config {
     /// The redirection's notes about sockets.
     pub sockets: Sockets,
-    /// HTTP/2 settings.
+    /// Limits and timers of tunnels.
     pub tunnel: Arc<TunnelConfig>,
+    /// What is offered to peers, the preferred one first.
+    pub protocols: &'static [&'static [u8]],
     /// Time for the TLS and HTTP/2 handshakes.
     pub handshake_limit: Duration,
     /// Time for TCP to the peer's agent.
     pub dial_limit: Duration,
     /// A tunnel without a stream for this long is closed.
     pub idle: Duration,
+    /// What is counted.
+    pub metrics: TunnelMetrics,
 }
 
 /// See the module.
@@ -78,7 +86,11 @@ type Dialing = Shared<oneshot::Receiver<Result<(), Arc<TunnelError>>>>;
 pub enum TunnelError {
     /// TCP to the peer's agent failed.
     #[error("the agent of the destination pod cannot be reached: {0}")]
-    Dial(#[source] DialError),
+    Dial(
+        #[source]
+        #[from]
+        DialError,
+    ),
     /// Mutual TLS failed.
     #[error("mutual TLS with the destination pod failed: {0}")]
     Tls(#[source] HandshakeError),
@@ -107,6 +119,24 @@ pub enum OpenFailure {
     TimedOut(Duration),
 }
 
+impl TunnelError {
+    /// The error in one word, for metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Dial(DialError::Refused(_)) => "refused",
+            Self::Dial(DialError::TimedOut { .. }) => "timed_out",
+            Self::Dial(DialError::Unreachable { .. }) => "unreachable",
+            Self::Dial(DialError::Local { .. }) => "local",
+            Self::Tls(HandshakeError::Credentials(_)) => "no_certificate",
+            Self::Tls(_) => "tls",
+            Self::Http2(_) => "http2",
+            Self::Limit(_) => "limit",
+            Self::Ended => "ended",
+        }
+    }
+}
+
 impl OpenFailure {
     /// Whether another attempt can help.
     #[must_use]
@@ -131,6 +161,7 @@ impl OpenFailure {
         match self {
             Self::Tunnel(error) => match &**error {
                 TunnelError::Dial(_) | TunnelError::Limit(_) | TunnelError::Ended => ResponseFlags::Connect,
+                TunnelError::Tls(HandshakeError::Credentials(_)) => ResponseFlags::IdentityError,
                 TunnelError::Tls(_) => ResponseFlags::TlsFailure,
                 TunnelError::Http2(_) => ResponseFlags::H2HandshakeFailure,
             },
@@ -206,7 +237,8 @@ impl Pool {
     }
 
     async fn dial(self: &Rc<Self>, key: Key) -> Result<(), Arc<TunnelError>> {
-        let made = self.make(&key).await;
+        self.config.metrics.dialling();
+        let made = self.make(&key).await.inspect_err(|error| self.config.metrics.failed(error.reason()));
         let mut slots = self.slots.borrow_mut();
         let slot = slots.entry(key.clone()).or_default();
         slot.dialing = None;
@@ -227,18 +259,19 @@ impl Pool {
         }
     }
 
-    async fn make(&self, key: &Key) -> Result<(Client, impl Future<Output = ()> + use<>), TunnelError> {
+    async fn make(&self, key: &Key) -> Result<(Client, LocalBoxFuture<'static, ()>), TunnelError> {
         let permit: Permit = self.pod.shares.descriptors.take(1)?;
-        let Config { sockets, tunnel, handshake_limit, dial_limit, .. } = &self.config;
-        let socket = dial::connect(&self.pod, sockets, key.address, *dial_limit).await.map_err(TunnelError::Dial)?;
-        let config = client_config(&self.pod.credentials, [key.identity.clone()].into(), HBONE_PROTOCOLS);
+        let Config { sockets, tunnel, handshake_limit, dial_limit, protocols, .. } = &self.config;
+        let socket = dial::connect(&self.pod, sockets, (key.address, options::of_tunnel), *dial_limit).await?;
+        let config = client_config(&self.pod.credentials, [key.identity.clone()].into(), protocols);
         let session = handshake::connect(socket, &config, *handshake_limit).await.map_err(TunnelError::Tls)?;
-        let (client, connection) = client::handshake(session.stream, tunnel).await.map_err(TunnelError::Http2)?;
-        let held = async move {
-            let _permit = permit;
-            drop(connection.await);
-        };
-        Ok((client, held))
+        if session.protocol.as_deref() == Some(mux::PROTOCOL) {
+            let (client, connection) = mux::begin(session.connection, tunnel);
+            return Ok((Client::Mux(client), held((permit, self.config.metrics.made()), connection)));
+        }
+        let handshake = hbone::client::handshake(RecordStream::from(session.connection), tunnel);
+        let (client, connection) = handshake.await.map_err(TunnelError::Http2)?;
+        Ok((Client::Hbone(client), held((permit, self.config.metrics.made()), connection)))
     }
 
     /// Runs a tunnel until it ends; ends it when it is idle or its pod leaves.
@@ -268,6 +301,17 @@ impl Pool {
             slots.remove(key);
         }
     }
+}
+
+/// A tunnel's own work, which holds its descriptor until it ends.
+fn held<E>(
+    what: (Permit, OpenTunnel),
+    connection: impl Future<Output = Result<(), E>> + 'static,
+) -> LocalBoxFuture<'static, ()> {
+    Box::pin(async move {
+        let _held = what;
+        drop(connection.await);
+    })
 }
 
 /// Completes when the tunnel has had no stream for the whole time.

@@ -26,7 +26,7 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoute {
     /// The service has no such port.
-    #[error("service {service} has no port {port}")]
+    #[error("service {service} has no port {port}; the client asked for another than its spec.ports have")]
     UnknownPort {
         /// Namespace and name of the service.
         service: String,

@@ -168,12 +168,8 @@ impl Guests {
     fn review(&mut self) {
         let Self { policies, connections, sources } = self;
         let judge = |guest: &Guest| {
-            let verdict = evaluate(policies, &guest.request);
             let now = guest.source.as_ref().and_then(|pod| sources.get(pod)).map(|source| &source.identity);
-            match now.filter(|now| verdict.allowed() && now.as_ref() != guest.request.identity()) {
-                Some(now) => evaluate(policies, &guest.request.with_identity(now.clone())),
-                None => verdict,
-            }
+            standing(policies, &guest.request, now)
         };
         let denied: Vec<_> = connections.extract_if(|_, guest| !judge(guest).allowed()).collect();
         let denied = denied.into_iter().map(|(_, guest)| (judge(&guest), guest)).collect::<Vec<_>>();
@@ -185,8 +181,18 @@ impl Guests {
     }
 }
 
+/// The verdict about a connection that was let in earlier: by the identity that the client has proved, and, where the mesh knows its
+/// pod, as what that is `now`.
+pub(super) fn standing(policies: &WorkloadPolicies, request: &Request, now: Option<&Option<Identity>>) -> Verdict {
+    let verdict = evaluate(policies, request);
+    match now.filter(|now| verdict.allowed() && now.as_ref() != request.identity()) {
+        Some(now) => evaluate(policies, &request.with_identity(now.clone())),
+        None => verdict,
+    }
+}
+
 /// Whom a pod's certificate would name now, if it belongs to the mesh.
-fn identity_of(pod: &ObjectName, view: &MeshView) -> Option<Identity> {
+pub(super) fn identity_of(pod: &ObjectName, view: &MeshView) -> Option<Identity> {
     view.workload(pod).filter(|workload| workload.is_enrolled()).map(|workload| workload.identity.clone())
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::direct::ask::Asker;
 use crate::drivers::redirect::Sockets;
 use crate::drivers::tunnel::Config as TunnelConfig;
 use crate::mesh::local::LocalPods;
@@ -40,6 +41,8 @@ pub struct Context {
     pub patience: Patience,
     /// Time that a peer has for its TLS and HTTP/2 handshakes.
     pub handshake_limit: Duration,
+    /// Asks whether two pods of this node may talk directly.
+    pub direct: Asker,
 }
 
 impl Context {

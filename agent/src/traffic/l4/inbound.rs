@@ -11,10 +11,12 @@ use tokio::net::TcpStream;
 use super::admission::Admission;
 use super::pod::{Accepted, PodShard};
 use super::record::{Connection, Protocol};
-use super::relay::{self, Traffic};
+use super::relay;
 use crate::drivers::certs::tls::handshake::{self, Established, HandshakeError};
-use crate::drivers::tunnel::server::{self, Incoming, Respond};
+use crate::drivers::certs::tls::records::RecordStream;
+use crate::drivers::tunnel::server::{Incoming, Respond};
 use crate::drivers::tunnel::{Cause, ConnectRequest, Refusal};
+use crate::drivers::tunnel::{hbone, mux};
 use crate::mesh::upstream::dial::{self, DialError};
 use crate::mesh::upstream::route::{HBONE_PORT, RESERVED_PORTS};
 use crate::model::authority::Authority;
@@ -36,18 +38,19 @@ const UNUSED_TUNNEL: Duration = Duration::from_secs(900);
 struct Peer {
     address: SocketAddr,
     identity: Identity,
+    protocol: Protocol,
 }
 
 /// Serves one tunnel from its TLS handshake to its last stream.
 pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
-    let Accepted { socket, peer: address, at, permit: _permit } = accepted;
-    let Established { stream, peer: identity, .. } = match authenticate(&shard, address, socket).await {
+    let Accepted { socket, peer: address, permit: _permit, .. } = accepted;
+    let Established { connection, peer: identity, protocol, .. } = match authenticate(&shard, address, socket).await {
         Ok(established) => established,
         Err(error) => {
             log_bad_peer(&shard, address, &error);
             let target = SocketAddr::new(shard.pod.ips[0], HBONE_PORT);
             let connection = Connection::between(Reporter::Destination, address, target);
-            connection.count_failure(&shard.context, at, ResponseFlags::TlsFailure);
+            connection.count_failure(&shard.context, ResponseFlags::TlsFailure);
             return;
         }
     };
@@ -55,9 +58,9 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
         shard.refused(address, Refused::TunnelsPerPeer, &"the peer has too many tunnels to this pod");
         return;
     };
-    let peer = Peer { address, identity };
+    let is_mux = protocol.as_deref() == Some(mux::PROTOCOL);
+    let peer = Peer { address, identity, protocol: if is_mux { Protocol::Sotto } else { Protocol::Hbone } };
     let live = Cell::new(0);
-    let serve_stream = |incoming| serve_request(&shard, &peer, &live, incoming);
     let drain = shard.pod.drain.clone();
     let wind_up = async {
         tokio::select! {
@@ -65,7 +68,15 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
             () = unused(&live) => {}
         }
     };
-    if let Err(error) = server::serve(stream, &shard.context.tunnel, wind_up, serve_stream).await {
+    let config = &shard.context.tunnel;
+    let served = if is_mux {
+        let serve = |incoming: mux::MuxIncoming| serve_request(&shard, &peer, &live, incoming.into());
+        mux::serve(connection, config, wind_up, serve).await
+    } else {
+        let serve = |incoming: hbone::server::Incoming| serve_request(&shard, &peer, &live, incoming.into());
+        Box::pin(hbone::server::serve(RecordStream::from(connection), config, wind_up, serve)).await
+    };
+    if let Err(error) = served {
         log_bad_peer(&shard, address, &error);
     }
 }
@@ -79,7 +90,6 @@ async fn authenticate(
     if let Some(limit) = displaced {
         shard.refused(peer, limit, &"too many handshakes are under way; the oldest was broken off for this one");
     }
-    dial::tune(&socket).map_err(HandshakeError::Connection)?;
     tokio::select! {
         done = handshake::accept(socket, &shard.pod.server, shard.context.handshake_limit) => done,
         () = place.evicted.cancelled() => Err(HandshakeError::Connection(io::ErrorKind::TimedOut.into())),
@@ -174,16 +184,14 @@ async fn carry(
     let baggage = connection.destination_workload.as_deref().map(|w| Baggage::of(w, &context.cluster));
     match respond.accept(baggage.as_ref()) {
         Ok(mut stream) => {
-            stream.recv.charge(&shard.pod.shares.memory);
+            stream.charge(&shard.pod.shares.memory);
             let peer = connection.source;
-            let traffic = Rc::<Traffic>::default();
-            let record = connection.opened(shard, at, &traffic);
-            let result = relay::from_tunnel(stream, server, &traffic, admission.revoked()).await;
+            let record = connection.opened(context, at);
+            let result = relay::from_tunnel(stream, server, record.traffic(), admission.revoked()).await;
             shard.note_end(peer, result.as_ref().err());
-            record.closed(&traffic, &result);
+            record.closed(&result);
         }
         Err(error) => {
-            relay::reset_on_close(&server);
             connection.failed(context, at, ResponseFlags::Connect, &error);
         }
     }
@@ -201,7 +209,7 @@ fn cause(error: &DialError) -> Cause {
 fn describe(shard: &PodShard, view: &MeshView, peer: &Peer, request: &ConnectRequest) -> Connection {
     let target = SocketAddr::new(shard.pod.ips[0], HBONE_PORT);
     let mut connection = Connection::between(Reporter::Destination, peer.address, target);
-    connection.hbone_target = Some(request.authority.to_string());
+    connection.hbone_target = Some(request.authority.clone());
     // An address alone proves nothing: the pod behind it is named only if it is the one that the certificate names.
     connection.source_workload =
         view.workload_at(peer.address.ip()).filter(|workload| workload.identity == peer.identity).cloned();
@@ -211,7 +219,7 @@ fn describe(shard: &PodShard, view: &MeshView, peer: &Peer, request: &ConnectReq
     connection.service =
         request.forwarded.as_ref().and_then(|f| f.host.as_deref()).and_then(|host| view.service_named(host)).cloned();
     connection.security = SecurityPolicy::MutualTls;
-    connection.protocol = Protocol::Hbone;
+    connection.protocol = peer.protocol;
     connection
 }
 

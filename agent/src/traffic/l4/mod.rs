@@ -4,10 +4,12 @@
 //! outbound  ── original destination ─▶ mesh::upstream ─▶ relay
 //! inbound   ── TLS ─▶ HBONE ─▶ authority, policy ─▶ application ─▶ relay
 //! plaintext ── policy ─▶ application ─▶ relay
+//! direct    ── verdicts for the kernel, connections that pass the agent by
 //! ```
 
 pub mod admission;
 pub mod context;
+pub mod direct;
 pub mod inbound;
 pub mod live;
 pub mod outbound;

@@ -10,9 +10,12 @@ use super::admission::Admission;
 use super::pod::{Accepted, PodShard};
 use super::record::{Connection, Protocol};
 use super::relay::{self, RelayError, Traffic};
-use crate::drivers::tunnel::{ConnectRequest, Stream};
+use crate::drivers::redirect::Wanted;
+use crate::drivers::tunnel::ConnectRequest;
+use crate::drivers::tunnel::stream::Stream;
 use crate::mesh::upstream::attempts::{Attempts, Next, Retry};
 use crate::mesh::upstream::dial::{self, DialError};
+use crate::mesh::upstream::options;
 use crate::mesh::upstream::pool::{Key, OpenFailure};
 use crate::mesh::upstream::route::{self, HBONE_PORT, Hop, NoRoute};
 use crate::model::address::canonical;
@@ -29,26 +32,20 @@ static STRAYS: RateLimit = RateLimit::new(5, Duration::from_secs(10));
 /// Carries one captured connection to where its application wanted to go.
 pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     let Accepted { socket: client, peer, at, permit: _permit } = accepted;
-    relay::reset_on_close(&client);
-    let Some(original) = original_destination(&shard, peer) else { return };
+    let Some(Wanted { destination: original, picked }) = original_destination(&shard, peer) else { return };
     let mut connection = Connection::between(Reporter::Source, peer, original);
     connection.source_workload = shard.context.view().workload(&shard.pod.name).cloned();
     connection.source_identity = Some(shard.pod.identity.clone());
-    let reached = match dial::tune(&client) {
-        // Boxed: what it takes to reach a server is many times what it takes to relay, and is needed for a moment only.
-        Ok(()) => Box::pin(reach(&shard, original, peer, &mut connection)).await,
-        Err(source) => Err(Failure::Dial(DialError::Local { address: peer, source })),
-    };
+    // Boxed: what it takes to reach a server is many times what it takes to relay, and is needed for a moment only.
+    let reached = Box::pin(reach(&shard, (original, picked), peer, &mut connection)).await;
     match reached {
         Ok(upstream) => {
             let arrived = upstream.admission().map(|admission| connection.arrived(admission.verdict.clone()));
-            let traffic = Rc::<Traffic>::default();
-            let records = [Some(connection), arrived].map(|c| c.map(|c| c.opened(&shard, at, &traffic)));
-            let result = upstream.relay(&shard, client, &traffic).await;
+            let record = connection.opened(&shard.context, at);
+            let beside = arrived.map(|connection| record.beside(connection));
+            let result = upstream.relay(&shard, client, record.traffic()).await;
             shard.note_end(peer, result.as_ref().err());
-            for record in records.into_iter().flatten() {
-                record.closed(&traffic, &result);
-            }
+            [Some(record), beside].into_iter().flatten().for_each(|record| record.closed(&result));
         }
         Err(failure) => {
             if let Failure::Denied(verdict) = &failure {
@@ -61,14 +58,16 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
 
 /// A connection without a note of its destination did not come through the capture: the application dialled the agent's own
 /// port, or the map of notes was full. Either way there is nowhere to take it.
-fn original_destination(shard: &PodShard, peer: SocketAddr) -> Option<SocketAddr> {
+fn original_destination(shard: &PodShard, peer: SocketAddr) -> Option<Wanted> {
     let problem = match shard.context.sockets.take_original_destination(shard.pod.netns().cookie(), peer) {
-        Ok(Some(original)) => return Some(canonical(original)),
-        Ok(None) => "no original destination is known; did the application dial port 15001 itself?".to_owned(),
-        Err(error) => format!("cannot read the original destination: {error}"),
+        Ok(Some(Wanted { destination, picked })) => {
+            return Some(Wanted { destination: canonical(destination), picked: picked.map(canonical) });
+        }
+        Ok(None) => "no note of it; did the application dial port 15001 itself, or is the map of notes full (sotto_bpf_map_entries)?".to_owned(),
+        Err(error) => format!("the kernel does not tell the original destination: {error}"),
     };
     if let Some(suppressed) = STRAYS.allow(Instant::now()) {
-        tracing::warn!(pod = %shard.pod.name, %peer, suppressed, problem, "captured connection closed");
+        tracing::warn!(pod = %shard.pod.name, %peer, suppressed, problem, "a connection of this pod was reset: where it wanted to go is not known");
     }
     None
 }
@@ -89,12 +88,13 @@ impl Upstream {
         }
     }
 
-    async fn relay(self, shard: &PodShard, client: TcpStream, traffic: &Traffic) -> Result<(), RelayError> {
+    async fn relay(self, shard: &PodShard, client: TcpStream, traffic: &Rc<Traffic>) -> Result<(), RelayError> {
         match self {
             Self::Plain(server) => relay::sockets(client, server, traffic, std::future::pending()).await,
             Self::SameNode(server, mut admission) => relay::sockets(client, server, traffic, admission.revoked()).await,
             Self::Tunnel(mut stream) => {
-                stream.recv.charge(&shard.pod.shares.memory);
+                let _counted = shard.context.metrics.tunnels.stream();
+                stream.charge(&shard.pod.shares.memory);
                 relay::to_tunnel(client, stream, traffic).await
             }
         }
@@ -135,14 +135,14 @@ impl Failure {
     }
 }
 
-/// Tries endpoints until one is reached. The mesh is looked at anew before each attempt: what was unreachable may have moved.
+/// Tries endpoints until one is reached, first the one that the programs have picked for a service. The mesh is looked at anew before each attempt: what was unreachable may have moved.
 async fn reach(
     shard: &PodShard,
-    original: SocketAddr,
+    (original, picked): (SocketAddr, Option<SocketAddr>),
     client: SocketAddr,
     connection: &mut Connection,
 ) -> Result<Upstream, Failure> {
-    let mut attempts = Attempts::new(shard.context.patience.clone(), Instant::now());
+    let mut attempts = Attempts::new(shard.context.patience.clone(), Instant::now()).beginning_with(picked);
     let mut last = None;
     loop {
         let view = shard.context.view();
@@ -151,7 +151,7 @@ async fn reach(
         match attempts.next(&route.candidates, Instant::now(), |below| fastrand::usize(..below)) {
             Next::Try(address, limit) => {
                 let hop = route::hop(&view, &shard.context.node, address)?;
-                match take(shard, &hop, Target { address, client, limit }, connection).await {
+                match take(shard, &hop, Target { address, asked: original, client, limit }, connection).await {
                     Ok(upstream) => return Ok(upstream),
                     Err(failure) => {
                         tracing::debug!(pod = %shard.pod.name, %original, %address, error = %failure, "attempt failed");
@@ -174,6 +174,8 @@ async fn reach(
 #[derive(Clone, Copy)]
 struct Target {
     address: SocketAddr,
+    /// What the client asked for.
+    asked: SocketAddr,
     client: SocketAddr,
     limit: Duration,
 }
@@ -192,7 +194,9 @@ async fn take(shard: &PodShard, hop: &Hop, target: Target, connection: &mut Conn
         Hop::Plain(workload) => {
             connection.destination_workload.clone_from(workload);
             let sockets = &shard.context.sockets;
-            Ok(Upstream::Plain(dial::connect(&shard.pod, sockets, target.address, target.limit).await?))
+            Ok(Upstream::Plain(
+                dial::connect(&shard.pod, sockets, (target.address, options::of_stranger), target.limit).await?,
+            ))
         }
         Hop::SameNode(workload) => {
             connection.destination_workload = Some(std::sync::Arc::clone(workload));
@@ -203,10 +207,14 @@ async fn take(shard: &PodShard, hop: &Hop, target: Target, connection: &mut Conn
         Hop::Tunnel(workload) => {
             connection.destination_workload = Some(std::sync::Arc::clone(workload));
             connection.destination = SocketAddr::new(target.address.ip(), HBONE_PORT);
-            connection.hbone_target = Some(target.address.to_string());
+            connection.hbone_target = Some(target.address.into());
             let stream = tunnel(shard, workload, target, connection).await?;
             connection.destination_identity = Some(workload.identity.clone());
             connection.security = SecurityPolicy::MutualTls;
+            connection.protocol = match stream {
+                Stream::Hbone(_) => Protocol::Hbone,
+                Stream::Mux(_) => Protocol::Sotto,
+            };
             Ok(Upstream::Tunnel(stream))
         }
     }
@@ -221,8 +229,16 @@ async fn same_node(shard: &PodShard, workload: &Workload, target: Target) -> Res
     let source_ip = client.unwrap_or(target.client.ip());
     let asked = Request::new(Some(shard.pod.identity.clone()), source_ip, target.address);
     let admission = shard.admissions.admit(&pod.name, asked).map_err(Failure::Denied)?;
-    let sockets = &shard.context.sockets;
-    Ok((dial::connect_application(&pod, sockets, client, target.address, target.limit).await?, admission))
+    let dialling = dial::connect_application(&pod, &shard.context.sockets, client, target.address, target.limit);
+    if target.asked == target.address {
+        // The next ones go directly, also to hear from the pod itself that nobody listens there.
+        shard.context.direct.ask(&shard.pod, &pod, target.address);
+        return Ok((dialling.await?, admission));
+    }
+    // An endpoint that does not answer would fail a direct connection; the agent finds another.
+    let server = dialling.await?;
+    shard.context.direct.ask(&shard.pod, &pod, target.address);
+    Ok((server, admission))
 }
 
 async fn tunnel(

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::pod::{Accepted, PodShard};
 use super::record::Connection;
-use super::relay::{self, Traffic};
+use super::relay;
 use crate::mesh::upstream::dial;
 use crate::model::address::canonical;
 use crate::model::policy::rule::Request;
@@ -16,7 +16,6 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     let context = &shard.context;
     // The redirection chose the listener; the socket still has the address that the client asked for.
     let Ok(target) = client.local_addr().map(canonical) else { return };
-    relay::reset_on_close(&client);
     if !matches!(dial::is_own_delivery(&client), Ok(false)) {
         // Taken for plain text because the kernel had no room to note whose it is. Delivering it again would go in circles.
         return;
@@ -34,19 +33,13 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     };
     connection.verdict = Some(admission.verdict.clone());
 
-    let dialled = match dial::tune(&client) {
-        Ok(()) => {
-            dial::connect_application(&shard.pod, &context.sockets, Some(peer.ip()), target, context.patience.overall)
-                .await
-        }
-        Err(source) => Err(dial::DialError::Local { address: target, source }),
-    };
-    match dialled {
+    let dialling =
+        dial::connect_application(&shard.pod, &context.sockets, Some(peer.ip()), target, context.patience.overall);
+    match dialling.await {
         Ok(server) => {
-            let traffic = Rc::<Traffic>::default();
-            let record = connection.opened(&shard, at, &traffic);
-            let result = relay::sockets(client, server, &traffic, admission.revoked()).await;
-            record.closed(&traffic, &result);
+            let record = connection.opened(context, at);
+            let result = relay::sockets(client, server, record.traffic(), admission.revoked()).await;
+            record.closed(&result);
         }
         Err(error) => connection.failed(context, at, ResponseFlags::Connect, &error),
     }

@@ -9,7 +9,6 @@ use tokio::net::TcpStream;
 
 use super::admission::Admissions;
 use super::context::Context;
-use super::live::Live;
 use super::peers::Peers;
 use super::relay;
 use crate::drivers::tunnel::StreamError;
@@ -34,8 +33,6 @@ pub struct PodShard {
     pub tasks: LocalTasks,
     /// The thread's connections into pods of this node, whichever pod they come from.
     pub admissions: Rc<Admissions>,
-    /// The connections that the thread carries.
-    pub live: Rc<Live>,
 }
 
 /// An accepted connection.

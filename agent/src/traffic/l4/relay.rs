@@ -1,11 +1,14 @@
 //! Byte copying between two ends of a connection, with half-close and reset kept as they are.
 //!
+//! While a connection is under way, closing one of its sockets is a reset: that is what any end of the agent itself means, a drain's
+//! deadline, a crash. Half an answer must not look like a whole one. Sockets come here with that option set.
+//!
 //! An idle connection holds no buffer: a thread's connections share one scratch buffer that is only used between two awaits.
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::Shutdown;
-use std::time::Duration;
+use std::rc::Rc;
 
 use bytes::BytesMut;
 use futures_util::future::{Either, select};
@@ -13,8 +16,13 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use crate::drivers::tunnel::{RecvHalf, ResetReason, SendHalf, Stream, StreamError};
+use crate::drivers::tunnel::hbone::{self, RecvHalf, SendHalf};
+use crate::drivers::tunnel::mux::{self, MuxStream};
+use crate::drivers::tunnel::stream::Stream;
+use crate::drivers::tunnel::{ResetReason, StreamError};
 use crate::model::policy::evaluate::Verdict;
+use crate::runtime::traffic::Sender;
+pub use crate::runtime::traffic::Traffic;
 
 /// Bytes that one turn may move before other connections of the thread get theirs: without it, one bulk stream delays all others.
 const TURN: usize = 128 * 1024;
@@ -27,15 +35,6 @@ const LARGEST_READ: usize = 64 * 1024;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
-}
-
-/// Bytes that a connection has moved so far.
-#[derive(Debug, Default)]
-pub struct Traffic {
-    /// From the client to the server.
-    pub from_client: Cell<u64>,
-    /// From the server to the client.
-    pub from_server: Cell<u64>,
 }
 
 /// Why a connection ended other than by both sides closing it.
@@ -62,7 +61,6 @@ pub async fn sockets(
     traffic: &Traffic,
     revoked: impl Future<Output = Verdict>,
 ) -> Result<(), RelayError> {
-    [&client, &server].into_iter().for_each(reset_on_close);
     let result = {
         let up = pump(&client, &server, &traffic.from_client);
         let down = pump(&server, &client, &traffic.from_server);
@@ -75,8 +73,8 @@ pub async fn sockets(
 ///
 /// # Errors
 /// [`RelayError`]; both sides have been reset then.
-pub async fn to_tunnel(client: TcpStream, stream: Stream, traffic: &Traffic) -> Result<(), RelayError> {
-    socket_and_stream(client, stream, [&traffic.from_client, &traffic.from_server], std::future::pending()).await
+pub async fn to_tunnel(client: TcpStream, stream: Stream, traffic: &Rc<Traffic>) -> Result<(), RelayError> {
+    socket_and_stream(client, stream, (traffic, Sender::Client), std::future::pending()).await
 }
 
 /// Relays between a tunnel's stream that leads to a client and the server's socket, unless `revoked` is ready.
@@ -86,26 +84,52 @@ pub async fn to_tunnel(client: TcpStream, stream: Stream, traffic: &Traffic) -> 
 pub async fn from_tunnel(
     stream: Stream,
     server: TcpStream,
-    traffic: &Traffic,
+    traffic: &Rc<Traffic>,
     revoked: impl Future<Output = Verdict>,
 ) -> Result<(), RelayError> {
-    socket_and_stream(server, stream, [&traffic.from_server, &traffic.from_client], revoked).await
-}
-
-/// Makes closing the socket a reset, for a peer that has to learn that something went wrong. While a connection is under way
-/// this is what any end of the agent itself means: a drain's deadline, a crash. Half an answer must not look like a whole one.
-pub fn reset_on_close(socket: &TcpStream) {
-    // A socket that is closed already needs no reset.
-    let _closed = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+    socket_and_stream(server, stream, (traffic, Sender::Server), revoked).await
 }
 
 async fn socket_and_stream(
     socket: TcpStream,
     stream: Stream,
+    (traffic, sender): (&Rc<Traffic>, Sender),
+    revoked: impl Future<Output = Verdict>,
+) -> Result<(), RelayError> {
+    match stream {
+        Stream::Mux(stream) => with_mux(socket, stream, (traffic, sender), revoked).await,
+        Stream::Hbone(stream) => {
+            let counts = [traffic.of(sender), traffic.of(sender.other())];
+            Box::pin(with_hbone(socket, *stream, counts, revoked)).await
+        }
+    }
+}
+
+async fn with_mux(
+    socket: TcpStream,
+    stream: MuxStream,
+    (traffic, sender): (&Rc<Traffic>, Sender),
+    revoked: impl Future<Output = Verdict>,
+) -> Result<(), RelayError> {
+    let socket = Rc::new(socket);
+    stream.attach(&socket, traffic, sender.other());
+    let result = {
+        let up = async { Ok(stream.send_all(&socket, traffic, sender).await?) };
+        let down = async { Ok(stream.receive_all(&socket).await?) };
+        unless_revoked(both(up, down, &socket, None), revoked).await
+    };
+    if result.is_err() {
+        stream.reset(ResetReason::Connect);
+    }
+    finish(result, [Some(&socket), None])
+}
+
+async fn with_hbone(
+    socket: TcpStream,
+    stream: hbone::Stream,
     [from_socket, from_stream]: [&Cell<u64>; 2],
     revoked: impl Future<Output = Verdict>,
 ) -> Result<(), RelayError> {
-    reset_on_close(&socket);
     let (mut sender, mut receiver) = stream.split();
     let result = {
         let up = into_stream(&socket, &mut sender, from_socket);
@@ -117,6 +141,15 @@ async fn socket_and_stream(
         sender.reset(ResetReason::Connect);
     }
     finish(result, [Some(&socket), None])
+}
+
+impl From<mux::RelayError> for RelayError {
+    fn from(error: mux::RelayError) -> Self {
+        match error {
+            mux::RelayError::Socket(error) => Self::Socket(error),
+            mux::RelayError::Stream(error) => Self::Stream(error),
+        }
+    }
 }
 
 fn finish(result: Result<(), RelayError>, sockets: [Option<&TcpStream>; 2]) -> Result<(), RelayError> {

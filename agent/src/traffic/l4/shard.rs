@@ -10,10 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::admission::Admissions;
 use super::context::Context;
-use super::live::{Live, Look};
+use super::live::{self, Look};
 use super::peers::{Limits, Peers};
 use super::pod::{Accepted, ONE_SOCKET, PodShard};
-use super::{inbound, outbound, plaintext, relay};
+use super::{inbound, outbound, plaintext, record};
 use crate::mesh::local::{Listeners, LocalPod};
 use crate::mesh::upstream::pool::Pool;
 use crate::model::address::canonical;
@@ -55,30 +55,32 @@ static ACCEPT_ERRORS: RateLimit = RateLimit::new(5, Duration::from_secs(10));
 /// Runs one thread's share of the data plane until the commands end and the last connection has.
 pub async fn run(context: Arc<Context>, commands: mpsc::UnboundedReceiver<Command>) {
     let admissions = Admissions::new(context.mesh.clone());
+    let metrics = Arc::clone(&context.metrics);
+    metrics.threads.watch_this();
     tokio::select! {
         () = serve_pods(context, commands, Rc::clone(&admissions)) => {}
         () = admissions.follow() => {}
+        () = record::keep_reporting(&metrics) => {}
     }
 }
 
 async fn serve_pods(context: Arc<Context>, mut commands: mpsc::UnboundedReceiver<Command>, admissions: Rc<Admissions>) {
-    let alive = context.metrics.tasks.clone();
+    let alive = context.metrics.node.tasks.clone();
     let tasks = LocalTasks::new(move |change| {
         alive.inc_by(change);
     });
-    let live = Rc::<Live>::default();
     while let Some(command) = commands.recv().await {
         let Serve { pod, listeners, begun } = match command {
             Command::Serve(serve) => serve,
             Command::Look(look) => {
-                live.look(look);
+                live::look(look);
                 continue;
             }
         };
         let pool = Pool::new(Arc::clone(&pod), context.pool.clone(), tasks.clone());
         let peers = Peers::new(Limits::default());
-        let (context, admissions, live) = (Arc::clone(&context), Rc::clone(&admissions), Rc::clone(&live));
-        let shard = Rc::new(PodShard { context, pod, pool, peers, tasks: tasks.clone(), admissions, live });
+        let (context, admissions) = (Arc::clone(&context), Rc::clone(&admissions));
+        let shard = Rc::new(PodShard { context, pod, pool, peers, tasks: tasks.clone(), admissions });
         // Who asked may have given up; the pod's drain says what becomes of what was begun.
         let _given_up = begun.send(serve(&shard, listeners));
     }
@@ -112,10 +114,7 @@ async fn accept_loop<F>(
                 Ok((socket, peer)) => {
                     match shard.pod.shares.descriptors.take(descriptors) {
                         Ok(permit) => start(&shard, Accepted { socket, peer: canonical(peer), at: Instant::now(), permit }, handle),
-                        Err(exhausted) => {
-                            shard.refused(canonical(peer), Refused::Descriptors, &exhausted);
-                            relay::reset_on_close(&socket);
-                        }
+                        Err(exhausted) => shard.refused(canonical(peer), Refused::Descriptors, &exhausted),
                     }
                     // One new connection per turn: a flood of them leaves the thread to those that are there, and to other pods.
                     tokio::task::yield_now().await;
@@ -150,6 +149,6 @@ where
 
 fn log_accept_error(pod: &LocalPod, error: &io::Error) {
     if let Some(suppressed) = ACCEPT_ERRORS.allow(Instant::now()) {
-        tracing::warn!(pod = %pod.name, %error, suppressed, "cannot accept a connection; is the limit of open files too low?");
+        tracing::warn!(pod = %pod.name, %error, suppressed, "a connection of this pod waits, since it cannot be accepted; is the agent's limit of open files too low?");
     }
 }

@@ -106,7 +106,7 @@ impl Archive {
 }
 
 /// Unpacked packages in the cache; `ready` names files that must be among theirs.
-pub(super) fn unpacked(cache: &Cache, name: &str, packages: &[&str], ready: &[&str]) -> Result<PathBuf> {
+pub(crate) fn unpacked(cache: &Cache, name: &str, packages: &[&str], ready: &[&str]) -> Result<PathBuf> {
     let whole = |place: &Path| ready.iter().all(|file| place.join(file).exists());
     cache.entry(name, whole, |place| Archive::open(cache)?.unpack(packages, place))
 }
@@ -114,9 +114,8 @@ pub(super) fn unpacked(cache: &Cache, name: &str, packages: &[&str], ready: &[&s
 /// Why packages cannot be had here.
 pub(super) fn obstacle() -> Option<String> {
     let found = |program: &str| crate::workspace::on_path(program).is_some();
-    (!found("apt-get") || !found("dpkg")).then(|| {
-        format!("no apt-get and dpkg, which fetch the parts of the cluster from Debian {RELEASE}; KUBEBUILDER_ASSETS can name them")
-    })
+    (!found("apt-get") || !found("dpkg"))
+        .then(|| format!("no apt-get and dpkg, which fetch programs from Debian {RELEASE}"))
 }
 
 /// The mirror that the machine's own apt uses for this release.
@@ -133,7 +132,7 @@ fn mirror_among(answer: &str) -> Option<String> {
 }
 
 /// The folder of libraries for this machine's processor, as Debian calls it.
-pub(super) fn triplet() -> String {
+pub(crate) fn triplet() -> String {
     format!("{}-linux-gnu", std::env::consts::ARCH)
 }
 

@@ -7,8 +7,7 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::drivers::certs::tls::handshake::TlsStream;
-use crate::drivers::certs::tls::service::ServiceConfig;
+use crate::drivers::certs::tls::service::{ServiceConfig, TlsStream};
 use crate::drivers::grpc::server::Accepted;
 
 /// Connections at a time: node agents keep one each.

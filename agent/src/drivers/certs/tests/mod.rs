@@ -3,6 +3,7 @@
 
 mod cacerts;
 mod handshakes;
+mod records;
 mod rejections;
 mod rotation;
 mod signing;
@@ -17,7 +18,7 @@ use rcgen::{CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, KeyPa
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::Instant;
 
 use super::authority::{Authority, AuthorityError, IssuedChain, SigningRequest};
@@ -27,7 +28,8 @@ use super::certificate::Certificate;
 use super::clock::Clock;
 use super::provider::provider;
 use super::store::{CertificateStore, IdentityHandle, StoreConfig};
-use super::tls::handshake::{Established, TlsStream};
+use super::tls::handshake::Established;
+use super::tls::records::RecordStream;
 use crate::model::identity::{Identity, TrustDomain};
 
 /// Longer than anything takes that does not hang.
@@ -174,10 +176,35 @@ fn pipe() -> (DuplexStream, DuplexStream) {
     tokio::io::duplex(64 << 10)
 }
 
-/// The serial number of the certificate that the peer showed.
-fn serial_of_peer<IO>(stream: &TlsStream<IO>) -> String {
-    let chain = stream.get_ref().1.peer_certificates().unwrap();
-    Certificate::read(&chain[0]).unwrap().serial
+/// One end of a connection.
+struct End {
+    stream: RecordStream<DuplexStream>,
+    /// The peer's certificate.
+    certificate: Vec<u8>,
+}
+
+impl End {
+    /// The serial number of the certificate that the peer showed.
+    fn serial_of_peer(&self) -> String {
+        Certificate::read(&self.certificate.clone().into()).unwrap().serial
+    }
+
+    async fn send(&mut self, text: &[u8]) {
+        self.stream.write_all(text).await.unwrap();
+        self.stream.flush().await.unwrap();
+    }
+
+    async fn receive(&mut self, expected: &[u8]) {
+        let mut received = vec![0; expected.len()];
+        self.stream.read_exact(&mut received).await.unwrap();
+        assert!(received == expected);
+    }
+}
+
+impl From<Established<DuplexStream>> for End {
+    fn from(established: Established<DuplexStream>) -> Self {
+        Self { stream: established.connection.into(), certificate: established.certificate }
+    }
 }
 
 /// Both ends of a handshake that must succeed.

@@ -24,10 +24,10 @@ const HOUR: Duration = Duration::from_hours(1);
 
 /// Shows one certificate, or none, and accepts all.
 #[derive(Debug)]
-struct Lawless(Option<Arc<CertifiedKey>>);
+pub(super) struct Lawless(pub(super) Option<Arc<CertifiedKey>>);
 
 impl Lawless {
-    fn client(self) -> TlsConnector {
+    pub(super) fn client(self) -> TlsConnector {
         let lawless = Arc::new(self);
         let config = rustls::ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
@@ -38,7 +38,7 @@ impl Lawless {
         TlsConnector::from(Arc::new(config))
     }
 
-    fn server(self) -> TlsAcceptor {
+    pub(super) fn server(self) -> TlsAcceptor {
         let lawless = Arc::new(self);
         let config = rustls::ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
@@ -66,8 +66,9 @@ async fn server_judges(
         let server = async { accept(far, &server, PATIENCE).await.map(|done| (done.peer, done.protocol)) };
         let (client, server) = tokio::join!(client, server);
         if server.is_err() {
-            let refusal = HandshakeError::behind(&client.unwrap_err()).expect("the client was told by an alert");
-            assert_eq!(refusal.fault(), Fault::Ours);
+            let refusal = client.unwrap_err();
+            let refusal = refusal.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+            assert!(matches!(refusal, Some(Error::AlertReceived(_))), "the client is told: {refusal:?}");
         }
         server
     })

@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
 use super::*;
 use crate::drivers::certs::keys::PrivateKey;
 use crate::drivers::certs::store::CredentialsError;
@@ -39,24 +37,18 @@ impl Pair {
         Self { client: client_config(client, expected, &[b"h2"]), server: server_config(server, &[b"h2"]) }
     }
 
-    async fn connect(&self) -> (TlsStream<DuplexStream>, TlsStream<DuplexStream>) {
+    async fn connect(&self) -> (End, End) {
         let (near, far) = pipe();
         let (near, far) = connected(connect(near, &self.client, PATIENCE), accept(far, &self.server, PATIENCE)).await;
-        (near.stream, far.stream)
+        (near.into(), far.into())
     }
 }
 
-async fn echo(near: &mut TlsStream<DuplexStream>, far: &mut TlsStream<DuplexStream>) {
-    send(near, far).await;
-    send(far, near).await;
-}
-
-async fn send(from: &mut TlsStream<DuplexStream>, to: &mut TlsStream<DuplexStream>) {
-    let mut received = [0; 5];
-    from.write_all(b"hello").await.unwrap();
-    from.flush().await.unwrap();
-    to.read_exact(&mut received).await.unwrap();
-    assert_eq!(&received, b"hello");
+async fn echo(near: &mut End, far: &mut End) {
+    near.send(b"hello").await;
+    far.receive(b"hello").await;
+    far.send(b"hello").await;
+    near.receive(b"hello").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -95,7 +87,7 @@ async fn renewal_leaves_open_streams_alone_and_new_handshakes_show_it() {
         let pair = Pair::new(&client, &server);
         let (mut near, mut far) = pair.connect().await;
         let (first_server, first_client) = (serial(&server), serial(&client));
-        assert_eq!((serial_of_peer(&near), serial_of_peer(&far)), (first_server.clone(), first_client.clone()));
+        assert_eq!((near.serial_of_peer(), far.serial_of_peer()), (first_server.clone(), first_client.clone()));
 
         // Longer than the first certificates live: the stream outlives them.
         until("both were renewed three times", || {
@@ -105,10 +97,10 @@ async fn renewal_leaves_open_streams_alone_and_new_handshakes_show_it() {
         echo(&mut near, &mut far).await;
 
         let (mut newer_near, mut newer_far) = pair.connect().await;
-        assert_eq!(serial_of_peer(&newer_near), serial(&server));
-        assert_eq!(serial_of_peer(&newer_far), serial(&client));
-        assert_ne!(serial_of_peer(&newer_near), first_server);
-        assert_ne!(serial_of_peer(&newer_far), first_client);
+        assert_eq!(newer_near.serial_of_peer(), serial(&server));
+        assert_eq!(newer_far.serial_of_peer(), serial(&client));
+        assert_ne!(newer_near.serial_of_peer(), first_server);
+        assert_ne!(newer_far.serial_of_peer(), first_client);
         echo(&mut newer_near, &mut newer_far).await;
         echo(&mut near, &mut far).await;
     })
@@ -145,9 +137,9 @@ async fn a_failed_renewal_keeps_the_old_certificate_until_it_expires() {
         assert!(status.last_error.unwrap().contains("scripted failure"));
 
         // Twelve hours at 150 seconds, or up to a quarter less, are 288 to 384 attempts, and a few with the shorter first ones.
-        assert_eq!(mesh.store.expired(), None);
+        assert_eq!(mesh.store.expired(), []);
         until("the server's certificate expired", || server.credentials().is_err()).await;
-        assert!(matches!(mesh.store.expired(), Some(CredentialsError::Expired { .. })));
+        assert!(matches!(mesh.store.expired()[..], [CredentialsError::Expired { .. }]));
         assert!((2 * 288..2 * 410).contains(&mesh.authority.times_asked()), "{}", mesh.authority.times_asked());
         let error = server.credentials().unwrap_err();
         assert!(matches!(error, CredentialsError::Expired { .. }), "{error:?}");
@@ -160,7 +152,7 @@ async fn a_failed_renewal_keeps_the_old_certificate_until_it_expires() {
         mesh.authority.now_does(Behaviour::Sign(Arc::clone(&mesh.root)));
         until("the authority is back", || server.credentials().is_ok() && client.credentials().is_ok()).await;
         assert_eq!(server.status().last_error, None);
-        assert_eq!(mesh.store.expired(), None);
+        assert_eq!(mesh.store.expired(), []);
         drop(pair.connect().await);
     })
     .await;

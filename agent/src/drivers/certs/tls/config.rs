@@ -63,6 +63,7 @@ impl ServerConfig {
         config.alpn_protocols = self.protocols.to_vec();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
+        config.enable_secret_extraction = true;
         Ok((session, Arc::new(config)))
     }
 }
@@ -91,6 +92,7 @@ impl ClientConfig {
         config.alpn_protocols = self.protocols.to_vec();
         config.enable_sni = false;
         config.resumption = rustls::client::Resumption::disabled();
+        config.enable_secret_extraction = true;
         Ok((session, Arc::new(config)))
     }
 }

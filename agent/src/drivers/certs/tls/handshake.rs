@@ -3,28 +3,30 @@
 use std::io;
 use std::time::Duration;
 
+use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
+use rustls::server::UnbufferedServerConnection;
 use rustls::{AlertDescription, Error as TlsError};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::config::{ClientConfig, ServerConfig};
+use super::negotiate::{Facts, Failure, negotiate};
+use super::records::{RecordConnection, RecordError};
 use super::session::Session;
 use crate::drivers::certs::store::CredentialsError;
 use crate::drivers::certs::verify::PeerRejected;
 use crate::model::identity::Identity;
 
-/// An encrypted stream over `IO`, of either side.
-pub type TlsStream<IO> = tokio_rustls::TlsStream<IO>;
-
 /// A finished handshake.
 #[derive(Debug)]
 pub struct Established<IO> {
-    /// The encrypted stream.
-    pub stream: TlsStream<IO>,
+    /// The encrypted connection.
+    pub connection: RecordConnection<IO>,
     /// Who the peer proved to be.
     pub peer: Identity,
+    /// The certificate that it proved it with, DER.
+    pub certificate: Vec<u8>,
     /// The protocol that both chose (ALPN); `None` if the peer offered none.
     pub protocol: Option<Vec<u8>>,
 }
@@ -100,10 +102,10 @@ impl HandshakeError {
     /// its first read.
     #[must_use]
     pub fn behind(error: &io::Error) -> Option<Self> {
-        let TlsError::AlertReceived(alert) = error.get_ref()?.downcast_ref::<TlsError>()? else {
-            return None;
-        };
-        Some(Self::Refused(Alert(*alert)))
+        match error.get_ref()?.downcast_ref::<RecordError>()? {
+            RecordError::Refused(alert) => Some(Self::Refused(Alert(*alert))),
+            RecordError::Broken { .. } => None,
+        }
     }
 }
 
@@ -118,8 +120,9 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let (session, tls) = config.session()?;
-    let result = tokio::time::timeout(within, TlsAcceptor::from(tls).accept(io)).await;
-    conclude(&session, result.map(|done| done.map(TlsStream::from)).map_err(|_| within))
+    let side = UnbufferedServerConnection::new(tls).map_err(|error| HandshakeError::Protocol(error.to_string()))?;
+    let result = tokio::time::timeout(within, negotiate(side, io)).await;
+    conclude(&session, result.map_err(|_| within))
 }
 
 /// Opens a connection to a server, which must prove to be one of the configuration's expected identities.
@@ -136,23 +139,24 @@ where
     let (session, tls) = config.session()?;
     // The library wants a name. It is not sent (no SNI) and nothing is compared with it.
     let nobody = ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into());
-    let result = tokio::time::timeout(within, TlsConnector::from(tls).connect(nobody, io)).await;
-    conclude(&session, result.map(|done| done.map(TlsStream::from)).map_err(|_| within))
+    let side =
+        UnbufferedClientConnection::new(tls, nobody).map_err(|error| HandshakeError::Protocol(error.to_string()))?;
+    let result = tokio::time::timeout(within, negotiate(side, io)).await;
+    conclude(&session, result.map_err(|_| within))
 }
 
 fn conclude<IO>(
     session: &Session,
-    result: Result<io::Result<TlsStream<IO>>, Duration>,
+    result: Result<Result<(RecordConnection<IO>, Facts), Failure>, Duration>,
 ) -> Result<Established<IO>, HandshakeError> {
     let verdict = session.finish();
-    let stream = match result {
+    let (connection, Facts { protocol, certificate }) = match result {
         Err(within) => return Err(HandshakeError::Timeout(within)),
         Ok(Err(error)) => return Err(failure(error, verdict)),
-        Ok(Ok(stream)) => stream,
+        Ok(Ok(established)) => established,
     };
-    let protocol = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
     match verdict {
-        Some(Ok(peer)) => Ok(Established { stream, peer, protocol }),
+        Some(Ok(peer)) => Ok(Established { connection, peer, certificate, protocol }),
         Some(Err(rejected)) => Err(rejected.into()),
         None => Err(HandshakeError::NoCertificate),
     }
@@ -162,16 +166,17 @@ fn conclude<IO>(
     clippy::wildcard_enum_match_arm,
     reason = "the library's enum grows; what has no name here is shown as it says it"
 )]
-fn failure(error: io::Error, verdict: Option<Result<Identity, PeerRejected>>) -> HandshakeError {
+fn failure(error: Failure, verdict: Option<Result<Identity, PeerRejected>>) -> HandshakeError {
     if let Some(Err(rejected)) = verdict {
         return rejected.into();
     }
-    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
-        return HandshakeError::Connection(error);
+    let tls = match error {
+        Failure::Io(error) => return HandshakeError::Connection(error),
+        Failure::Tls(error) => error,
     };
     match tls {
         TlsError::NoCertificatesPresented => HandshakeError::NoCertificate,
-        TlsError::AlertReceived(alert) => HandshakeError::Refused(Alert(*alert)),
+        TlsError::AlertReceived(alert) => HandshakeError::Refused(Alert(alert)),
         TlsError::InvalidMessage(what) => HandshakeError::NotTls(format!("{what:?}")),
         TlsError::PeerIncompatible(what) => HandshakeError::Incompatible(format!("{what:?}")),
         TlsError::NoApplicationProtocol => HandshakeError::Incompatible(tls.to_string()),

@@ -2,5 +2,7 @@
 
 pub mod config;
 pub mod handshake;
+mod negotiate;
+pub mod records;
 pub mod service;
 mod session;

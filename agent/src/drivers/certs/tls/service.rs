@@ -15,9 +15,11 @@ use rustls::version::TLS13;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::handshake::TlsStream;
 use crate::drivers::certs::ca::serving::ServingCertificate;
 use crate::drivers::certs::provider::provider;
+
+/// An encrypted stream over `IO`, of either side.
+pub type TlsStream<IO> = tokio_rustls::TlsStream<IO>;
 
 /// What such a service offers to its clients.
 #[derive(Clone, Debug)]

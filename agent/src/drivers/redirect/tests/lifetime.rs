@@ -43,7 +43,10 @@ fn the_next_agent_takes_over() {
 
     let agent = lab.serve(&mut redirect, Role::Outbound);
     let (_, source) = agent.accept(destination);
-    assert_eq!(redirect.sockets().take_original_destination(cookie, source).unwrap(), Some(destination));
+    assert_eq!(
+        redirect.sockets().take_original_destination(cookie, source).unwrap().map(|found| found.destination),
+        Some(destination)
+    );
     assert_eq!(socket.peer_addr().unwrap().as_socket(), Some(destination));
 }
 
@@ -130,7 +133,10 @@ fn an_agent_with_another_layout_is_replaced_when_the_pods_have_moved() {
     assert_eq!(redirect.sockets().take_original_destination(cookie, source).unwrap(), None);
     let _later = lab.pod.connect(to).unwrap();
     let (_, source) = agent.accept(to);
-    assert_eq!(redirect.sockets().take_original_destination(cookie, source).unwrap(), Some(to));
+    assert_eq!(
+        redirect.sockets().take_original_destination(cookie, source).unwrap().map(|found| found.destination),
+        Some(to)
+    );
     server.set_nonblocking(true).unwrap();
     assert_eq!(server.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }
@@ -160,7 +166,10 @@ fn agents_of_two_nodes_do_not_meet() {
         let client = lab.pod.connect(destination).unwrap();
         let (_, source) = agent.accept(destination);
         let cookie = lab.pod.netns.cookie();
-        assert_eq!(redirect.sockets().take_original_destination(cookie, source).unwrap(), Some(destination));
+        assert_eq!(
+            redirect.sockets().take_original_destination(cookie, source).unwrap().map(|found| found.destination),
+            Some(destination)
+        );
         assert_eq!(client.peer_addr().unwrap(), destination);
         assert_eq!(redirect.counters().unwrap().captured, 1);
     }

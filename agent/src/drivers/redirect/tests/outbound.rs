@@ -26,7 +26,10 @@ fn connections_of_every_form_reach_the_agent_and_keep_their_destination() {
         assert_eq!(client.peer_addr().unwrap(), destination, "what the application sees");
         let wanted = SocketAddr::new(destination.ip().to_canonical(), destination.port());
         let cookie = lab.pod.netns.cookie();
-        assert_eq!(sockets.take_original_destination(cookie, source).unwrap(), Some(wanted));
+        assert_eq!(
+            sockets.take_original_destination(cookie, source).unwrap().map(|found| found.destination),
+            Some(wanted)
+        );
         assert_eq!(sockets.take_original_destination(cookie, source).unwrap(), None, "only once");
     }
     assert_eq!(redirect.counters().unwrap().captured, 3);
@@ -127,7 +130,7 @@ fn connections_wait_while_nobody_listens() {
         let (_, source) = agent.accept(destination);
         assert_eq!(socket.peer_addr().unwrap().as_socket(), Some(destination));
         let found = redirect.sockets().take_original_destination(lab.pod.netns.cookie(), source).unwrap();
-        assert_eq!(found.map(|found| found.port()), Some(destination.port()));
+        assert_eq!(found.map(|found| found.destination.port()), Some(destination.port()));
         for ip in [POD_V4, POD_V6] {
             redirect.unlisten(ip, Role::Outbound).unwrap();
             redirect.unlisten(ip, Role::Outbound).unwrap();
@@ -161,7 +164,7 @@ fn a_client_that_writes_and_closes_at_once_is_heard() {
         eventually("the acknowledgement of the client's FIN", || (!lab.pod.has_socket_in_fin_wait_1()).then_some(()));
         let (mut accepted, source) = agent.accept(destination);
         let found = redirect.sockets().take_original_destination(lab.pod.netns.cookie(), source).unwrap();
-        assert_eq!(found.map(|found| found.port()), Some(destination.port()));
+        assert_eq!(found.map(|found| found.destination.port()), Some(destination.port()));
         let mut heard = String::new();
         accepted.read_to_string(&mut heard).unwrap();
         assert_eq!(heard, "fire and forget");
@@ -180,7 +183,11 @@ fn a_connection_too_many_has_no_destination() {
     assert_eq!(redirect.counters().unwrap().original_destinations_full, 1);
     let found = clients.iter().map(|_| {
         let (_, source) = agent.accept(destination);
-        redirect.sockets().take_original_destination(lab.pod.netns.cookie(), source).unwrap()
+        redirect
+            .sockets()
+            .take_original_destination(lab.pod.netns.cookie(), source)
+            .unwrap()
+            .map(|found| found.destination)
     });
     assert_eq!(found.collect::<Vec<_>>(), [Some(destination), Some(destination), None]);
     // And with room again, all is well.
@@ -216,7 +223,10 @@ fn fast_open_and_multipath_are_no_way_around() {
     fast.connect(&destination.into()).unwrap();
     (&fast).write_all(b"early").unwrap();
     let (mut accepted, source) = agent.accept(destination);
-    assert_eq!(redirect.sockets().take_original_destination(cookie, source).unwrap(), Some(destination));
+    assert_eq!(
+        redirect.sockets().take_original_destination(cookie, source).unwrap().map(|found| found.destination),
+        Some(destination)
+    );
     let mut heard = [0; 5];
     accepted.read_exact(&mut heard).unwrap();
 
@@ -225,7 +235,10 @@ fn fast_open_and_multipath_are_no_way_around() {
         Ok(multipath) => {
             multipath.connect(&destination.into()).unwrap();
             let (_, source) = agent.accept(destination);
-            assert_eq!(redirect.sockets().take_original_destination(cookie, source).unwrap(), Some(destination));
+            assert_eq!(
+                redirect.sockets().take_original_destination(cookie, source).unwrap().map(|found| found.destination),
+                Some(destination)
+            );
         }
         Err(error) => eprintln!("skipped: multipath TCP ({error})"),
     }
@@ -244,7 +257,7 @@ fn a_socket_bound_to_a_device_or_address_is_captured_too() {
         assert_eq!(socket.peer_addr().unwrap().as_socket(), Some(destination));
         let (_, source) = agent.accept(destination);
         let found = redirect.sockets().take_original_destination(lab.pod.netns.cookie(), source).unwrap();
-        assert_eq!(found.map(|found| found.port()), Some(destination.port()));
+        assert_eq!(found.map(|found| found.destination.port()), Some(destination.port()));
     }
 }
 

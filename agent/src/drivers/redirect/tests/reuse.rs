@@ -26,7 +26,10 @@ fn a_later_destination_replaces_an_earlier_one() {
     socket.connect(&later.into()).unwrap();
     assert_eq!(socket.peer_addr().unwrap().as_socket(), Some(later));
     let (_, source) = agent.accept(later);
-    assert_eq!(redirect.sockets().take_original_destination(cookie, source).unwrap(), Some(later));
+    assert_eq!(
+        redirect.sockets().take_original_destination(cookie, source).unwrap().map(|found| found.destination),
+        Some(later)
+    );
 }
 
 #[test]
@@ -68,7 +71,7 @@ fn a_second_copy_of_the_programs_changes_nothing() {
         let (_, source) = agent.accept(destination);
         assert_eq!(client.peer_addr().unwrap(), destination);
         let found = redirect.sockets().take_original_destination(lab.pod.netns.cookie(), source).unwrap();
-        assert_eq!(found.map(|found| found.port()), Some(destination.port()));
+        assert_eq!(found.map(|found| found.destination.port()), Some(destination.port()));
     }
     let counters = redirect.counters().unwrap();
     assert_eq!((counters.captured, counters.refused_no_listener), (3, 0));

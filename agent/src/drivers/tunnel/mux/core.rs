@@ -1,0 +1,304 @@
+//! One end of a tunnel as its streams and its driver share it, on one thread.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+
+use super::frame::Violation;
+use super::machine::{Event, Limits, Machine, Side};
+use super::outbox::{Outbox, Taken};
+use super::port::{Outlet, Port, wait, wake};
+use crate::drivers::tunnel::connect::{ConnectError, ConnectRequest};
+use crate::drivers::tunnel::error::{NotProcessed, OpenError, ResetReason, StreamError, TunnelError};
+use crate::model::baggage::Baggage;
+use crate::runtime::records::Received;
+
+/// Pieces of one stream that go to its socket at once.
+const AT_ONCE: usize = 32;
+
+/// A request that came in.
+pub(super) type Asked = (u32, Result<ConnectRequest, ConnectError>);
+
+/// See the module.
+pub(super) struct Core(RefCell<Inner>);
+
+pub(super) struct Inner {
+    pub(super) machine: Machine<Port>,
+    pub(super) outbox: Outbox,
+    pub(super) asked: Vec<Asked>,
+    /// Streams that the peer gave up before they were answered. Each cost us a dial.
+    pub(super) abandoned: usize,
+    driver: Option<Waker>,
+    /// The driver looks for what is to be sent before it waits, so it need not be woken.
+    pub(super) driven: bool,
+    pub(super) ended: Option<TunnelError>,
+    watchers: Vec<Waker>,
+    pub(super) closing: bool,
+}
+
+impl Core {
+    pub(super) fn new(side: Side, limits: Limits) -> Rc<Self> {
+        Rc::new(Self(RefCell::new(Inner {
+            machine: Machine::new(side, limits, Instant::now()),
+            outbox: Outbox::default(),
+            asked: Vec::new(),
+            abandoned: 0,
+            driver: None,
+            driven: false,
+            ended: None,
+            watchers: Vec::new(),
+            closing: false,
+        })))
+    }
+
+    /// Runs `work` on what is shared, and has what it leaves to be sent go out.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
+        let inner = &mut *self.0.borrow_mut();
+        let result = work(inner);
+        inner.send_soon();
+        result
+    }
+
+    /// As [`Self::with`], for the driver, and for what leaves nothing to be sent.
+    pub(super) fn with_quietly<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
+        work(&mut self.0.borrow_mut())
+    }
+
+    /// A stream's port; what went wrong, if it is gone.
+    pub(super) fn port<T>(&self, id: u32, work: impl FnOnce(&mut Port) -> T) -> Result<T, StreamError> {
+        let inner = &mut *self.0.borrow_mut();
+        let ended = inner.ended.clone();
+        match inner.machine.stream(id) {
+            Some(stream) => match &stream.port.broken {
+                Some(why) => Err(why.clone()),
+                None => Ok(work(&mut stream.port)),
+            },
+            None => Err(ended.unwrap_or(TunnelError::Closed).into()),
+        }
+    }
+
+    /// Ready when a stream may send: how much.
+    pub(super) fn poll_send(&self, id: u32, cx: &Context<'_>) -> Poll<Result<usize, StreamError>> {
+        let inner = &mut *self.0.borrow_mut();
+        let credit = inner.machine.credit(id);
+        let Some(stream) = inner.machine.stream(id) else { return Poll::Ready(Err(inner.gone())) };
+        if let Some(why) = &stream.port.broken {
+            return Poll::Ready(Err(why.clone()));
+        }
+        let credit = credit?;
+        // To be woken in either case: by credit, or by a reset.
+        wait(&mut stream.port.writer, cx);
+        if credit > 0 && inner.outbox.has_room(cx) { Poll::Ready(Ok(credit)) } else { Poll::Pending }
+    }
+
+    /// Reads from a stream's socket into what is sent.
+    pub(super) fn take_from(&self, id: u32, socket: &TcpStream, most: usize, records: usize) -> io::Result<Taken> {
+        self.with(|inner| {
+            let Inner { machine, outbox, .. } = inner;
+            // What was said before about this stream goes first.
+            if machine.has_output() {
+                outbox.add(&machine.take_output());
+            }
+            outbox.take_from(socket, most, records, |part| machine.data(id, part))
+        })
+    }
+
+    /// Opens a stream.
+    pub(super) fn open(&self, request: &ConnectRequest) -> Result<u32, NotProcessed> {
+        self.with(|inner| {
+            inner.can_open()?;
+            inner.machine.open(request)
+        })
+    }
+
+    /// The answer to a request.
+    pub(super) fn poll_answer(&self, id: u32, cx: &Context<'_>) -> Poll<Result<Baggage, OpenError>> {
+        let inner = &mut *self.0.borrow_mut();
+        let Some(stream) = inner.machine.stream(id) else {
+            return Poll::Ready(Err(OpenError::Interrupted(inner.ended.clone().unwrap_or(TunnelError::Closed))));
+        };
+        if let Some(answer) = stream.port.answer.take() {
+            return Poll::Ready(answer);
+        }
+        wait(&mut stream.port.writer, cx);
+        Poll::Pending
+    }
+
+    /// Waits for the end of the tunnel.
+    pub(super) fn poll_ended(&self, cx: &Context<'_>) -> Poll<TunnelError> {
+        let inner = &mut *self.0.borrow_mut();
+        if let Some(why) = &inner.ended {
+            return Poll::Ready(why.clone());
+        }
+        inner.watchers.retain(|waker| !waker.will_wake(cx.waker()));
+        inner.watchers.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    pub(super) fn release(&self, id: u32) {
+        self.with(|inner| {
+            inner.machine.release(id);
+            // A tunnel that is to close does so with its last stream.
+            if inner.closing {
+                wake(&mut inner.driver);
+            }
+        });
+    }
+}
+
+impl Inner {
+    /// Has `cx` woken when something is to be sent.
+    pub(super) fn drive(&mut self, cx: &Context<'_>) {
+        wait(&mut self.driver, cx);
+    }
+
+    pub(super) fn wake_driver(&mut self) {
+        wake(&mut self.driver);
+    }
+
+    /// Whether another stream can be opened.
+    pub(super) fn can_open(&self) -> Result<(), NotProcessed> {
+        if let Some(why) = &self.ended {
+            return Err(NotProcessed::Ended(why.clone()));
+        }
+        if self.closing {
+            return Err(NotProcessed::Ended(TunnelError::Closed));
+        }
+        self.machine.can_open()
+    }
+
+    fn gone(&self) -> StreamError {
+        self.ended.clone().unwrap_or(TunnelError::Closed).into()
+    }
+
+    fn send_soon(&mut self) {
+        if !self.driven && (self.machine.has_output() || !self.outbox.is_empty()) {
+            wake(&mut self.driver);
+        }
+    }
+
+    /// Takes what was received.
+    pub(super) fn take(&mut self, received: &Received, events: &mut Vec<Event>) -> Result<(), Violation> {
+        let now = Instant::now();
+        for piece in &received.pieces {
+            self.machine.receive(&received.bytes, piece.clone(), now, events)?;
+        }
+        let mut events = events.drain(..).peekable();
+        while let Some(event) = events.next() {
+            let Event::Data(id, first) = event else {
+                self.act(event);
+                continue;
+            };
+            let mut pieces = [IoSlice::new(&[]); AT_ONCE];
+            pieces[0] = IoSlice::new(&received.bytes[first]);
+            let mut number = 1;
+            while number < AT_ONCE
+                && let Some(Event::Data(_, next)) =
+                    events.next_if(|next| matches!(next, Event::Data(other, _) if *other == id))
+            {
+                pieces[number] = IoSlice::new(&received.bytes[next]);
+                number += 1;
+            }
+            self.deliver(id, &pieces[..number]);
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, id: u32, pieces: &[IoSlice<'_>]) {
+        let Some(stream) = self.machine.stream(id) else { return };
+        match stream.port.deliver(pieces) {
+            Ok(wrote) => {
+                if wrote.blocked {
+                    self.machine.stalled(id);
+                }
+                self.machine.consumed(id, wrote.bytes);
+            }
+            Err(why) => {
+                stream.port.breaks(&why);
+                self.machine.reset(id, ResetReason::EnhanceYourCalm);
+            }
+        }
+    }
+
+    fn act(&mut self, event: Event) {
+        match event {
+            Event::Open(id, request) => self.asked.push((id, *request)),
+            Event::Accepted(id, baggage) => self.answered(id, Ok(*baggage)),
+            Event::Refused(id, refusal) => self.answered(id, Err(OpenError::Refused(refusal))),
+            Event::Finished(id) => {
+                if let Some(stream) = self.machine.stream(id) {
+                    wake(&mut stream.port.reader);
+                }
+            }
+            Event::Credit(id) => {
+                if let Some(stream) = self.machine.stream(id) {
+                    wake(&mut stream.port.writer);
+                }
+            }
+            Event::Reset(id, reason) => self.reset(id, reason),
+            Event::GoingAway | Event::Data(..) => {}
+        }
+    }
+
+    fn answered(&mut self, id: u32, answer: Result<Baggage, OpenError>) {
+        if let Some(stream) = self.machine.stream(id) {
+            stream.port.accepted = answer.is_ok();
+            stream.port.answer = Some(answer);
+            wake(&mut stream.port.writer);
+        }
+    }
+
+    fn reset(&mut self, id: u32, reason: ResetReason) {
+        let Some(stream) = self.machine.stream(id) else { return };
+        let port = &mut stream.port;
+        if !port.accepted {
+            self.abandoned += 1;
+            port.answer = Some(Err(match reason {
+                ResetReason::Refused => NotProcessed::RefusedStream.into(),
+                reason => OpenError::Reset(reason),
+            }));
+        }
+        port.breaks(&StreamError::Reset(reason));
+    }
+
+    /// The tunnel is over: everybody is told.
+    pub(super) fn end(&mut self, why: TunnelError) {
+        if self.ended.is_some() {
+            return;
+        }
+        for port in self.machine.ports() {
+            if port.answer.is_none() && !port.accepted {
+                port.answer = Some(Err(OpenError::Interrupted(why.clone())));
+            }
+            port.breaks(&why.clone().into());
+        }
+        self.ended = Some(why);
+        self.watchers.drain(..).for_each(Waker::wake);
+    }
+
+    /// A stream leads to a socket from now on.
+    pub(super) fn attach(&mut self, id: u32, outlet: Outlet) {
+        if let Some(stream) = self.machine.stream(id) {
+            stream.port.outlet = Some(outlet);
+        }
+    }
+
+    /// Writes what waits for a stream's socket. Ready when nothing does, with whether that was the end.
+    pub(super) fn write_waiting(&mut self, id: u32) -> Result<io::Result<bool>, StreamError> {
+        let gone = self.gone();
+        let Some(stream) = self.machine.stream(id) else { return Err(gone) };
+        if let Some(why) = &stream.port.broken {
+            return Err(why.clone());
+        }
+        let wrote = match stream.port.write_waiting() {
+            Ok(wrote) => wrote,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.machine.consumed(id, wrote.bytes);
+        Ok(Ok(!wrote.blocked))
+    }
+}

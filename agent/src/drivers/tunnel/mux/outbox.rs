@@ -1,0 +1,121 @@
+//! What a tunnel is about to send, in order.
+
+use std::collections::VecDeque;
+use std::io;
+use std::task::{Context, Waker};
+
+use tokio::net::TcpStream;
+
+use super::frame::HEADER;
+use crate::runtime::edge;
+use crate::runtime::records::Batch;
+
+/// What may wait to be sent before streams have to wait, in bytes: more only delays what is added last.
+const LIMIT: usize = 256 * 1024;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    batches: VecDeque<Batch>,
+    waiting: VecDeque<Waker>,
+}
+
+/// What came of reading a socket.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// So many bytes, and whether that was all there was room for.
+    Bytes(usize, bool),
+    /// Nothing is there.
+    Nothing,
+    /// Its end.
+    End,
+}
+
+impl Outbox {
+    /// Whether streams may add something; else the task of `cx` is woken once they may.
+    pub(super) fn has_room(&mut self, cx: &Context<'_>) -> bool {
+        let waits: usize = self.batches.iter().map(Batch::plain_len).sum();
+        if waits < LIMIT {
+            return true;
+        }
+        if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            self.waiting.push_back(cx.waker().clone());
+        }
+        false
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Adds frames.
+    pub(super) fn add(&mut self, mut frames: &[u8]) {
+        while !frames.is_empty() {
+            let taken = self.open().fill(frames);
+            frames = &frames[taken..];
+            if taken == 0 {
+                self.batches.push_back(Batch::new());
+            }
+        }
+    }
+
+    /// Reads at most `most` bytes from a socket, in up to `records` records, straight to where they are sealed. `head` makes
+    /// the head of each part.
+    pub(super) fn take_from(
+        &mut self,
+        socket: &TcpStream,
+        most: usize,
+        records: usize,
+        head: impl FnMut(usize) -> [u8; HEADER],
+    ) -> io::Result<Taken> {
+        let batch = self.open();
+        let room = match batch.room(HEADER, most, records) {
+            Some(room) => room,
+            None => {
+                self.batches.push_back(Batch::new());
+                let Some(room) = self.open().room(HEADER, most, records) else { return Ok(Taken::Nothing) };
+                room
+            }
+        };
+        let batch = self.open();
+        let read = if room.len() == 1 {
+            edge::read(socket, batch.first_slice(&room))
+        } else {
+            let mut slices: Vec<_> = batch.slices(&room).collect();
+            edge::read_vectored(socket, &mut slices)
+        };
+        match read {
+            Ok(0) => Ok(Taken::End),
+            Ok(length) => {
+                let full = length == room.bytes();
+                batch.commit(&room, length, head);
+                Ok(Taken::Bytes(length, full))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Taken::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is to be sent next.
+    pub(super) fn front(&mut self) -> Option<&mut Batch> {
+        // A batch that was made room in and then not used.
+        while self.batches.front().is_some_and(Batch::is_empty) {
+            self.batches.pop_front();
+        }
+        self.batches.front_mut()
+    }
+
+    /// It has been sent.
+    pub(super) fn pop(&mut self) {
+        self.batches.pop_front();
+        self.waiting.drain(..).for_each(Waker::wake);
+    }
+
+    /// The batch that takes what is added.
+    fn open(&mut self) -> &mut Batch {
+        if self.batches.back().is_none_or(Batch::is_sealed) {
+            self.batches.push_back(Batch::new());
+        }
+        self.batches.back_mut().expect("one was just added")
+    }
+}

@@ -1,0 +1,164 @@
+//! One stream, and how it becomes one with a socket.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use super::core::Core;
+use super::outbox::Taken;
+use super::port::{Outlet, wait};
+use crate::drivers::tunnel::error::{ResetReason, StreamError};
+use crate::drivers::tunnel::refusal::Refusal;
+use crate::model::baggage::Baggage;
+use crate::runtime::budget::Share;
+use crate::runtime::traffic::{Sender, Traffic};
+
+/// Bytes that one stream moves before others of the thread have their turn.
+const TURN: usize = 128 * 1024;
+
+/// Records that a busy stream fills at once.
+const RECORDS: usize = 8;
+
+/// An open stream. Dropped before both directions have ended, it is reset.
+pub struct MuxStream {
+    core: Rc<Core>,
+    id: u32,
+}
+
+/// Why a direction ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The socket failed; usually its owner reset it.
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+    /// The stream failed.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+}
+
+impl MuxStream {
+    pub(super) fn new(core: Rc<Core>, id: u32) -> Self {
+        Self { core, id }
+    }
+
+    /// From now on, what waits for the application has to fit into `share`.
+    pub fn charge(&self, share: &Arc<Share>) {
+        // A stream that is gone has nothing to pay for.
+        let _gone = self.core.port(self.id, |port| port.charge(share));
+    }
+
+    /// What comes in the stream is written to `socket` from now on, and counted in `traffic` as `sender`'s.
+    pub fn attach(&self, socket: &Rc<TcpStream>, traffic: &Rc<Traffic>, sender: Sender) {
+        let outlet = Outlet { socket: Rc::clone(socket), traffic: Rc::clone(traffic), sender };
+        self.core.with(|inner| inner.attach(self.id, outlet));
+    }
+
+    /// Sends what comes from the socket, until its end.
+    ///
+    /// # Errors
+    /// [`RelayError`]
+    pub async fn send_all(&self, socket: &TcpStream, traffic: &Traffic, sender: Sender) -> Result<(), RelayError> {
+        let mut records = 1;
+        let mut turn = 0;
+        loop {
+            let credit = poll_fn(|cx| self.core.poll_send(self.id, cx)).await?;
+            match self.core.take_from(self.id, socket, credit.min(TURN), records)? {
+                Taken::Bytes(length, full) => {
+                    traffic.moved(sender, length);
+                    records = if full { RECORDS } else { 1 };
+                    turn += length;
+                    if turn >= TURN {
+                        turn = 0;
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Taken::Nothing => poll_fn(|cx| self.poll_readable(socket, cx)).await?,
+                Taken::End => break,
+            }
+        }
+        Ok(self.core.with(|inner| inner.machine.finish(self.id))?)
+    }
+
+    /// Writes what comes in the stream and the socket did not take at once, until the stream's end.
+    ///
+    /// # Errors
+    /// [`RelayError`]
+    pub async fn receive_all(&self, socket: &TcpStream) -> Result<(), RelayError> {
+        while poll_fn(|cx| self.poll_waiting(cx)).await? {
+            while !self.core.with(|inner| inner.write_waiting(self.id))?? {
+                poll_fn(|cx| self.poll_writable(socket, cx)).await?;
+            }
+        }
+        match SockRef::from(socket).shutdown(Shutdown::Write) {
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Answers the request that the stream began with.
+    pub(super) fn accept(&self, baggage: Option<&Baggage>) -> Result<(), StreamError> {
+        self.core.port(self.id, |port| port.accepted = true)?;
+        self.core.with(|inner| inner.machine.accept(self.id, baggage))
+    }
+
+    pub(super) fn refuse(&self, refusal: Refusal) {
+        self.core.with(|inner| inner.machine.refuse(self.id, refusal));
+    }
+
+    /// Waits until nothing moves in the stream any more because of the peer or the tunnel.
+    pub(super) async fn broken(&self) {
+        poll_fn(|cx| match self.core.port(self.id, |port| wait(&mut port.writer, cx)) {
+            Ok(()) => Poll::Pending,
+            Err(_) => Poll::Ready(()),
+        })
+        .await;
+    }
+
+    /// Ends both directions at once: TCP's RST.
+    pub fn reset(&self, reason: ResetReason) {
+        self.core.with(|inner| inner.machine.reset(self.id, reason));
+    }
+
+    /// Ready with whether something waits to be written; if not, the peer has ended its direction.
+    fn poll_waiting(&self, cx: &Context<'_>) -> Poll<Result<bool, StreamError>> {
+        let finished = self.core.with_quietly(|inner| inner.machine.stream(self.id).is_some_and(|s| s.received_end()));
+        Poll::Ready(Ok(ready!(self.core.port(self.id, |port| {
+            if port.is_waiting() {
+                return Poll::Ready(true);
+            }
+            if finished {
+                return Poll::Ready(false);
+            }
+            wait(&mut port.reader, cx);
+            Poll::Pending
+        })?)))
+    }
+
+    fn poll_readable(&self, socket: &TcpStream, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+        self.core.port(self.id, |port| wait(&mut port.writer, cx))?;
+        socket.poll_read_ready(cx).map_err(RelayError::Socket)
+    }
+
+    fn poll_writable(&self, socket: &TcpStream, cx: &mut Context<'_>) -> Poll<Result<(), RelayError>> {
+        self.core.port(self.id, |port| wait(&mut port.reader, cx))?;
+        socket.poll_write_ready(cx).map_err(RelayError::Socket)
+    }
+}
+
+impl Drop for MuxStream {
+    fn drop(&mut self) {
+        self.core.release(self.id);
+    }
+}
+
+impl std::fmt::Debug for MuxStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MuxStream").field("id", &self.id).finish_non_exhaustive()
+    }
+}

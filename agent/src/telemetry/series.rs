@@ -1,0 +1,279 @@
+//! The counters of connections between parties: looked up once per connection, counted in without a lock.
+//!
+//! One table has every series. Each thread has a small cache in front of it that knows parties by where they are in memory, so that
+//! a new connection between parties that have talked before costs the hash of a few words. A series that no connection uses and that
+//! has not been touched for a while is dropped; past a number of series all others count together, under `overflow`.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::labels::{ConnectionLabels, Parties, Reporter, ResponseFlags};
+
+mod cache;
+#[cfg(test)]
+mod tests;
+
+pub use cache::forget_parties;
+
+/// What keeps the number of series within bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Sets of labels with counters of their own.
+    pub series: usize,
+    /// A set that nobody has used for this long is dropped.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // Five families of some 900 bytes a sample: a page of at most 20 MB. The time is three of Prometheus' five-minute lookbacks.
+        Self { series: 5_000, idle: Duration::from_mins(15) }
+    }
+}
+
+/// All series of a process.
+#[derive(Clone, Debug)]
+pub struct ConnectionSeries(Arc<Table>);
+
+#[derive(Debug)]
+struct Table {
+    cluster: Arc<str>,
+    limits: Limits,
+    start: Instant,
+    /// Seconds since the start when somebody last looked at the clock.
+    now: AtomicU64,
+    series: Mutex<HashMap<ConnectionLabels, Arc<Series>>>,
+    /// Pairs of parties that are counted under `overflow`.
+    overflowed: Counter,
+}
+
+/// The counters of one set of labels.
+#[derive(Debug)]
+struct Series {
+    labels: ConnectionLabels,
+    opened: AtomicU64,
+    closed: AtomicU64,
+    failed: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+    /// Who counts here; [`RETIRED`] once nobody may begin to.
+    users: AtomicU64,
+    /// [`Table::now`] when the last user left.
+    touched: AtomicU64,
+}
+
+/// The place where one connection is counted. As long as it is there, its series is.
+#[derive(Debug)]
+pub struct Counted {
+    series: Arc<Series>,
+    table: Arc<Table>,
+}
+
+const RETIRED: u64 = 1 << 63;
+
+/// How often the table is looked through at most, in seconds.
+const SWEEP_EVERY: u64 = 30;
+
+impl ConnectionSeries {
+    /// An empty table for the connections of an agent in `cluster`.
+    #[must_use]
+    pub fn new(cluster: &str, limits: Limits) -> Self {
+        Self(Arc::new(Table {
+            cluster: cluster.into(),
+            limits,
+            start: Instant::now(),
+            now: AtomicU64::new(0),
+            series: Mutex::default(),
+            overflowed: Counter::default(),
+        }))
+    }
+
+    /// The cluster's name.
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        &self.0.cluster
+    }
+
+    /// Where a connection between these parties is counted.
+    #[must_use]
+    pub fn of(&self, parties: &Parties<'_>, flags: ResponseFlags) -> Counted {
+        let series = cache::find(&self.0, parties, flags);
+        Counted { series, table: Arc::clone(&self.0) }
+    }
+
+    /// Drops what has not been used for long. Costs nothing when that was looked at a moment ago.
+    pub fn expire(&self, now: Instant) {
+        self.0.expire(now);
+    }
+
+    /// Sets of labels that there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// Whether nothing was counted yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Istio's families, read at each scrape; `istio_` goes before their names.
+    pub(super) fn collector(&self) -> Box<dyn Collector> {
+        Box::new(Arc::clone(&self.0))
+    }
+
+    /// What is told of the table itself.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let help = "Times that parties had to be counted under the labels `overflow`, since there were too many others";
+        registry.register("sotto_series_overflowed", help, self.0.overflowed.clone());
+    }
+}
+
+impl Counted {
+    /// Counts a connection whose bytes are relayed from now on.
+    pub fn opened(&self) {
+        self.series.opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts the end of one.
+    pub fn closed(&self) {
+        self.series.closed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one that ended before a byte could be relayed.
+    pub fn failed(&self) {
+        self.series.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that were not counted yet.
+    pub fn bytes(&self, from_server: u64, from_client: u64) {
+        self.series.sent.fetch_add(from_server, Ordering::Relaxed);
+        self.series.received.fetch_add(from_client, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.series.touched.store(self.table.now.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.series.users.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Table {
+    /// The series of these labels with one more user, made if need be.
+    fn acquire(&self, labels: ConnectionLabels) -> Arc<Series> {
+        let mut all = self.lock();
+        if let Some(series) = all.get(&labels).filter(|series| series.enter()) {
+            return Arc::clone(series);
+        }
+        let overflow = labels.overflow();
+        let labels = if all.len() >= self.limits.series && labels != overflow {
+            self.overflowed.inc();
+            overflow
+        } else {
+            labels
+        };
+        let made = all.entry(labels).or_insert_with_key(|labels| Arc::new(Series::new(labels.clone())));
+        // Nothing retires while the lock is held.
+        made.users.fetch_add(1, Ordering::Relaxed);
+        Arc::clone(made)
+    }
+
+    fn expire(&self, now: Instant) {
+        let now = now.saturating_duration_since(self.start).as_secs();
+        let before = self.now.swap(now, Ordering::Relaxed);
+        let every = (self.limits.idle.as_secs() / 2).clamp(1, SWEEP_EVERY);
+        if now / every == before / every {
+            return;
+        }
+        let oldest = now.saturating_sub(self.limits.idle.as_secs());
+        self.lock().retain(|_, series| series.touched.load(Ordering::Relaxed) >= oldest || !series.retire());
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ConnectionLabels, Arc<Series>>> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Series {
+    fn new(labels: ConnectionLabels) -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            labels,
+            opened: zero(),
+            closed: zero(),
+            failed: zero(),
+            sent: zero(),
+            received: zero(),
+            users: zero(),
+            touched: zero(),
+        }
+    }
+
+    /// One more user, unless it has been dropped from the table.
+    fn enter(&self) -> bool {
+        let open = self.users.fetch_add(1, Ordering::Acquire) & RETIRED == 0;
+        if !open {
+            self.users.fetch_sub(1, Ordering::Relaxed);
+        }
+        open
+    }
+
+    /// Lets nobody in any more, unless somebody is in.
+    fn retire(&self) -> bool {
+        self.users.compare_exchange(0, RETIRED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether it has had a connection that was carried, and not failures alone.
+    fn carried(&self) -> bool {
+        self.opened.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// Names, without `istio_` and `_total`, and where each is read. "sent" is the response's direction and "received" the request's,
+/// from either reporter. Istio names those without OpenMetrics' order of words ("sent_bytes", not "bytes_sent").
+type Family = (&'static str, &'static str, Option<Unit>, fn(&Series) -> Option<&AtomicU64>);
+
+const FAMILIES: [Family; 5] = [
+    ("tcp_connections_opened", "TCP connections opened", None, |s| s.carried().then_some(&s.opened)),
+    ("tcp_connections_closed", "TCP connections closed", None, |s| s.carried().then_some(&s.closed)),
+    ("tcp_connections_failed", "TCP connections that ended before a byte could be relayed", None, |s| {
+        (s.failed.load(Ordering::Relaxed) > 0).then_some(&s.failed)
+    }),
+    ("tcp_sent", "Bytes of responses", Some(Unit::Bytes), |s| s.carried().then_some(&s.sent)),
+    ("tcp_received", "Bytes of requests", Some(Unit::Bytes), |s| s.carried().then_some(&s.received)),
+];
+
+impl Collector for Table {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        self.expire(Instant::now());
+        let all: Vec<_> = self.lock().values().cloned().collect();
+        for (name, help, unit, read) in &FAMILIES {
+            let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
+            for series in &all {
+                if let Some(value) = read(series) {
+                    let value = value.load(Ordering::Relaxed);
+                    family.encode_family(&series.labels)?.encode_counter::<NoLabelSet, u64, u64>(&value, None)?;
+                }
+            }
+        }
+        let help = "TCP connections that are open";
+        let mut family = encoder.encode_descriptor("tcp_sockets_open", help, None, MetricType::Gauge)?;
+        for (reporter, name) in [(Reporter::Source, "source"), (Reporter::Destination, "destination")] {
+            let of = all.iter().filter(|series| series.labels.reporter() == reporter);
+            let open = of.map(|s| s.opened.load(Ordering::Relaxed).saturating_sub(s.closed.load(Ordering::Relaxed)));
+            family.encode_family(&[("reporter", name)])?.encode_gauge(&open.sum::<u64>())?;
+        }
+        Ok(())
+    }
+}

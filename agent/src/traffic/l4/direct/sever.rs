@@ -1,0 +1,58 @@
+//! Ending connections that no byte of passes through the agent: the kernel closes their sockets, and both sides see a reset.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use super::grants::{Grant, Grants};
+use crate::drivers::redirect::OpenFlow;
+use crate::sys::netns::{Netns, NetnsCookie};
+use crate::sys::sock_diag::{Connection, SockDiag};
+
+/// Severs those of the open connections whose verdict is revoked. Says how many.
+///
+/// # Errors
+/// The last one, after all have been tried.
+pub(super) fn sever(grants: &Grants, open: &[OpenFlow]) -> io::Result<usize> {
+    let revoked: HashMap<u64, &Grant> = grants.revoked().collect();
+    let (mut namespaces, mut severed, mut result) = (Namespaces::default(), 0, Ok(()));
+    for flow in open {
+        let Some(grant) = revoked.get(&flow.ends.grant) else { continue };
+        match namespaces.sever(flow, grant) {
+            Ok(()) => severed += 1,
+            Err(error) => result = Err(error),
+        }
+    }
+    result.map(|()| severed)
+}
+
+#[derive(Default)]
+struct Namespaces(HashMap<NetnsCookie, SockDiag>);
+
+impl Namespaces {
+    /// The server's socket first: its reset is how the client learns of it. The client's own may outlive that where the reset does not
+    /// arrive, or where the server's was gone already.
+    fn sever(&mut self, flow: &OpenFlow, grant: &Grant) -> io::Result<()> {
+        let (client, server) = (flow.ends.client, flow.ends.server);
+        let theirs = Connection { local: server, remote: client, cookie: None };
+        let own = Connection { local: client, remote: server, cookie: Some(flow.socket) };
+        self.of(&grant.destination.netns)?.destroy(&theirs)?;
+        self.of(&grant.source.netns)?.destroy(&own)?;
+        Ok(())
+    }
+
+    fn of(&mut self, netns: &Arc<Netns>) -> io::Result<&mut SockDiag> {
+        match self.0.entry(netns.cookie()) {
+            std::collections::hash_map::Entry::Occupied(known) => Ok(known.into_mut()),
+            std::collections::hash_map::Entry::Vacant(new) => Ok(new.insert(netns.run(SockDiag::open)??)),
+        }
+    }
+}
+
+/// Whether this kernel can do it.
+///
+/// # Errors
+/// When it does not even say.
+pub(super) fn is_possible() -> io::Result<bool> {
+    SockDiag::open()?.can_destroy()
+}

@@ -1,0 +1,5 @@
+//! What continuous integration checks.
+
+mod deny;
+pub(crate) mod instructions;
+pub(crate) mod steps;
