@@ -17,9 +17,9 @@ fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_268_800)
 }
 
-/// Compares with a file of `tests/cli`.
+/// Compares with a file beside this one, in `golden/`.
 fn expect(name: &str, actual: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/cli").join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/control/diagnose/show/golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, actual).unwrap();
     }
