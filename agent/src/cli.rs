@@ -7,11 +7,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::control::kubelet::find::KubeletCgroup;
-use crate::drivers::cluster::daemon_set::DaemonSetRef;
+use crate::drivers::cluster::objects::daemon_set::DaemonSetRef;
 use crate::model::cni::chain::PLUGIN;
 use crate::model::identity::TrustDomain;
 use crate::settings::ca::CaArgs;
 use crate::settings::controller::ControllerArgs;
+use crate::settings::diagnose::args::DiagnoseCommand;
 use crate::telemetry::log::Format;
 
 /// A service mesh that runs beneath the pods.
@@ -28,13 +29,13 @@ pub struct Cli {
 pub enum Command {
     /// Run the node agent without Kubernetes, on a directory of Kubernetes manifests
     Standalone(StandaloneArgs),
-    /// Ask the running agent whether policies let a connection in, and why: exit status 0 if so, 1 if not, 2 without an answer
-    Explain(ExplainArgs),
     /// Run the cluster's certificate authority; replicas elect the one that keeps the root
     Controller(ControllerArgs),
     /// Run the node agent on a Kubernetes cluster
     Node(NodeArgs),
-
+    /// Commands for operators
+    #[command(flatten)]
+    Diagnose(DiagnoseCommand),
     /// The chained CNI plugin, which a container runtime starts; also when the binary is named `sotto-cni`
     Cni,
 }
@@ -66,9 +67,13 @@ pub struct StandaloneArgs {
     #[command(flatten)]
     pub ca: CaArgs,
 
-    /// Where /metrics, /healthz/ready and /config_dump are served; loopback only
+    /// Where all pages are served: /metrics, /healthz/ready and those that operators' commands ask; a loopback address
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15000")]
     pub admin_addr: SocketAddr,
+
+    /// Take an --admin-addr that is not loopback: whoever reaches it learns all about the mesh and may change what is logged
+    #[arg(long)]
+    pub admin_from_anywhere: bool,
 
     /// Where /metrics is served as well, for a collector elsewhere
     #[arg(long, value_name = "IP:PORT")]
@@ -102,9 +107,13 @@ pub struct NodeArgs {
     #[arg(long, value_name = "DIR", default_value = "/proc")]
     pub proc_dir: PathBuf,
 
-    /// Where all pages are served; loopback only
+    /// Where all pages are served: /metrics, /healthz/ready and those that operators' commands ask; a loopback address
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15000")]
     pub admin_addr: SocketAddr,
+
+    /// Take an --admin-addr that is not loopback: whoever reaches it learns all about the mesh and may change what is logged
+    #[arg(long)]
+    pub admin_from_anywhere: bool,
 
     /// Where /metrics is served
     #[arg(long, value_name = "IP:PORT", default_value = "[::]:15020")]
@@ -211,48 +220,6 @@ pub struct AgentArgs {
     /// How log lines look
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-}
-
-/// Flags of `sotto explain`.
-#[derive(Args, Debug)]
-#[command(group = clap::ArgGroup::new("client").required(true).multiple(true).args(["from", "from_identity", "from_ip"]))]
-pub struct ExplainArgs {
-    /// The pod that connects
-    #[arg(long, value_name = "NAMESPACE/POD", conflicts_with = "from_identity")]
-    pub from: Option<String>,
-
-    /// The identity that connects: spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT
-    #[arg(long, value_name = "IDENTITY")]
-    pub from_identity: Option<String>,
-
-    /// The address that the connection comes from, if not the pod's; alone: somebody in clear text
-    #[arg(long, value_name = "IP")]
-    pub from_ip: Option<String>,
-
-    /// The pod that is connected to, by name or by address
-    #[arg(long, value_name = "NAMESPACE/POD|IP")]
-    pub to: String,
-
-    /// The port of the pod (not of a Service)
-    #[arg(long, value_name = "N")]
-    pub port: u16,
-
-    /// The agent to ask: any that knows the pod
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15000")]
-    pub admin_addr: SocketAddr,
-
-    /// How to show the answer
-    #[arg(long, short, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
-}
-
-/// How an answer looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people
-    Text,
-    /// For programs
-    Json,
 }
 
 /// What tunnels speak.

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture, OptionFuture, join_all};
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::pages::{self, Addresses, Shown};
 use super::signals::EndingSignals;
+use crate::control::diagnose::dump::agent::AgentConfig;
 use crate::control::enroll::locate::Locate;
 use crate::control::enroll::reconcile::{self, Outputs, Reconciler};
 use crate::control::enroll::status::EnrolmentStatus;
@@ -33,12 +34,13 @@ use crate::runtime::ready::Readiness;
 use crate::runtime::shards::{self, Commands};
 use crate::sys::limits;
 use crate::sys::netns::NetnsCookie;
+use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::series::Limits;
 use crate::traffic::l4::context::Context;
 use crate::traffic::l4::direct::ask::{self, Ask};
 use crate::traffic::l4::direct::director::{Director, SameNode};
-use crate::traffic::l4::shard::{self, Serve};
+use crate::traffic::l4::shard::{self, Command, Serve};
 
 /// Settings of a node agent.
 #[derive(Debug)]
@@ -65,6 +67,8 @@ pub struct Config {
     pub cgroup: Option<PathBuf>,
     /// Where the kubelet is, whose probes reach pods whatever policy says.
     pub kubelet: KubeletCgroup,
+    /// What is logged.
+    pub log: LogControl,
     /// How connections between two enrolled pods of this node travel.
     pub same_node: SameNode,
     /// What keeps the metrics of connections within bounds.
@@ -254,6 +258,7 @@ impl Agent {
         let director = (Director::new(Arc::clone(&context), direct, config.same_node), asks);
         let (commands, threads) =
             shards::start(config.threads, move |commands| shard::run(Arc::clone(&context), commands))?;
+        let asked = Arc::new(commands.questions());
         let outputs = Outputs {
             serve: Box::new(move |pod, listeners| serve(&commands, pod, listeners).boxed()),
             local,
@@ -273,6 +278,10 @@ impl Agent {
             trust_domain: config.trust_domain.clone(),
             metrics,
             readiness,
+            config: Arc::new(told(&config)),
+            log: config.log.clone(),
+            threads: asked,
+            started_at: SystemTime::now(),
         };
         Ok(Self {
             config,
@@ -365,6 +374,20 @@ fn reconciling(config: &Config, host: NetnsCookie, budgets: Budgets) -> reconcil
     }
 }
 
+/// What operators see of the settings.
+fn told(config: &Config) -> AgentConfig {
+    AgentConfig {
+        node: config.node.to_string(),
+        cluster_id: config.cluster.to_string(),
+        trust_domain: config.trust_domain.to_string(),
+        admin_addr: Some(config.pages.admin),
+        metrics_addr: config.pages.metrics,
+        ready_addr: config.pages.ready,
+        num_worker_threads: config.threads,
+        drain_seconds: config.drain.as_secs(),
+    }
+}
+
 /// Lets open connections finish until the deadline, and ends the data-plane threads.
 async fn end(drain: &Drain, deadline: Duration, signals: &mut EndingSignals, threads: shards::Threads) {
     let mut joined = tokio::task::spawn_blocking(|| threads.join());
@@ -387,13 +410,13 @@ async fn end(drain: &Drain, deadline: Duration, signals: &mut EndingSignals, thr
 
 /// Has every thread serve the pod, each with a set of its listeners. Completes when all do.
 fn serve(
-    commands: &Commands<Serve>,
+    commands: &Commands<Command>,
     pod: &Arc<LocalPod>,
     listeners: Vec<Listeners>,
 ) -> impl Future<Output = io::Result<()>> + use<> {
     let order = |listeners| {
         let (begun, answer) = oneshot::channel();
-        (Serve { pod: Arc::clone(pod), listeners, begun }, answer)
+        (Command::Serve(Serve { pod: Arc::clone(pod), listeners, begun }), answer)
     };
     let (orders, answers): (Vec<_>, Vec<_>) = listeners.into_iter().map(order).unzip();
     commands.send_each(orders);

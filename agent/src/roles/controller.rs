@@ -167,11 +167,11 @@ fn routes(readiness: &Readiness, signer: watch::Receiver<Signer>, metrics: Autho
         pages::ready_page(&pending)
     };
     let metrics = move |_: &str| match metrics.page() {
-        Ok(body) => Page { status: 200, content_type: pages::OPENMETRICS, body },
+        Ok(body) => Page::new(200, pages::OPENMETRICS, body),
         Err(error) => Page::text(500, format!("{error}\n")),
     };
     vec![
-        Route { path: "/healthz/ready", about: "200 once certificates can be issued", page: Box::new(ready) },
-        Route { path: "/metrics", about: "metrics in OpenMetrics text format", page: Box::new(metrics) },
+        Route::new("/healthz/ready", "200 once certificates can be issued", ready),
+        Route::new("/metrics", "metrics in OpenMetrics text format", metrics),
     ]
 }

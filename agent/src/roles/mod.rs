@@ -4,11 +4,13 @@ pub mod agent;
 pub mod authority;
 pub mod cni;
 pub mod controller;
-pub mod explain;
+pub mod diagnose;
 pub mod node;
 pub mod pages;
 pub mod standalone;
 
+mod connections;
 mod dump;
+mod logging;
 mod observe;
 mod signals;

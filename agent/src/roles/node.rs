@@ -18,7 +18,7 @@ use crate::control::enroll::reception::Reception;
 use crate::control::provision::keep::keep;
 use crate::control::provision::node::Node;
 use crate::drivers::cluster::Cluster;
-use crate::drivers::cluster::daemon_set::{DaemonSetRef, is_leaving};
+use crate::drivers::cluster::objects::daemon_set::{DaemonSetRef, is_leaving};
 use crate::drivers::cluster::pods::PodWriter;
 use crate::mesh::source::convert::mesh::Rules;
 use crate::mesh::source::kube::collect::{self, KubeSource};

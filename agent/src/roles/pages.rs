@@ -2,15 +2,19 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use tokio::sync::watch;
 
-use super::dump;
+use super::connections::{self, Threads};
 use super::observe::observe;
-use crate::control::diagnose::answer::answer;
-use crate::control::diagnose::question::Question;
+use super::{dump, logging};
+use crate::control::diagnose::dump::agent::AgentConfig;
+use crate::control::diagnose::dump::build::Known;
+use crate::control::diagnose::explain::answer::{Knowledge, answer};
+use crate::control::diagnose::explain::question::Question;
 use crate::control::enroll::status::EnrolmentStatus;
 use crate::control::kubelet::find::KubeletStatus;
 use crate::drivers::admin::server::{AdminServer, Page, Route};
@@ -18,6 +22,7 @@ use crate::drivers::certs::store::CertificateStore;
 use crate::mesh::source::state::MeshState;
 use crate::model::identity::TrustDomain;
 use crate::runtime::ready::Readiness;
+use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::{Format, Metrics};
 
 /// The MIME type of metrics.
@@ -43,13 +48,23 @@ pub struct Shown {
     pub metrics: Arc<Metrics>,
     /// What is waited for.
     pub readiness: Readiness,
+    /// What the agent was started with.
+    pub config: Arc<AgentConfig>,
+    /// What is logged.
+    pub log: LogControl,
+    /// The data-plane threads.
+    pub threads: Threads,
+    /// Since when the agent runs.
+    pub started_at: SystemTime,
 }
 
 /// Where which pages are served.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
-    /// All pages. Says much of the mesh: for this machine alone.
+    /// All pages. Says much of the mesh, and changes what is logged: for this machine alone.
     pub admin: SocketAddr,
+    /// Whether `admin` may be reached from elsewhere nevertheless.
+    pub admin_from_anywhere: bool,
     /// `/metrics` alone, for a collector that comes from elsewhere.
     pub metrics: Option<SocketAddr>,
     /// `/healthz/ready` alone, for the kubelet.
@@ -62,6 +77,12 @@ pub struct Addresses {
 /// When one is taken or not this machine's, naming the flag that chooses it.
 pub async fn bind(addresses: &Addresses, shown: Shown) -> anyhow::Result<Vec<AdminServer>> {
     if !addresses.admin.ip().is_loopback() {
+        ensure!(
+            addresses.admin_from_anywhere,
+            "--admin-addr {}: whoever reaches it learns all about the mesh, so it has to be a loopback address; \
+             --admin-from-anywhere overrules this",
+            addresses.admin
+        );
         tracing::warn!(address = %addresses.admin, "the admin pages are reachable from outside this machine");
     }
     let mut servers = Vec::new();
@@ -72,17 +93,14 @@ pub async fn bind(addresses: &Addresses, shown: Shown) -> anyhow::Result<Vec<Adm
     if let Some(address) = addresses.ready {
         servers.push(AdminServer::bind(address, vec![ready_route(&shown)]).await.context("--ready-addr")?);
     }
-    servers.push(AdminServer::bind(addresses.admin, routes(shown)).await.context("--admin-addr")?);
+    let all = AdminServer::bind(addresses.admin, routes(shown)).await.context("--admin-addr")?;
+    servers.push(all.for_this_machine());
     Ok(servers)
 }
 
 fn ready_route(shown: &Shown) -> Route {
     let (readiness, certificates) = (shown.readiness.clone(), shown.certificates.clone());
-    Route {
-        path: "/healthz/ready",
-        about: "200 once the agent carries its pods",
-        page: Box::new(move |_| ready(&readiness, &certificates)),
-    }
+    Route::new("/healthz/ready", "200 once the agent carries its pods", move |_| ready(&readiness, &certificates))
 }
 
 fn metrics_route(shown: &Shown) -> Route {
@@ -96,37 +114,54 @@ fn metrics_alias(shown: &Shown) -> Route {
 
 fn metrics_at(path: &'static str, about: &'static str, shown: &Shown) -> Route {
     let shown = shown.clone();
-    Route { path, about, page: Box::new(move |query| metrics_page(&shown, Format::asked_for(query))) }
+    Route::new(path, about, move |query| metrics_page(&shown, Format::asked_for(query)))
 }
 
 /// All pages.
 fn routes(shown: Shown) -> Vec<Route> {
-    let dumped = shown.clone();
+    let (dumped, threads, log) = (shown.clone(), Arc::clone(&shown.threads), shown.log.clone());
+    let about_dump = "what the agent knows, as JSON: ?sections=pods,workloads,services,policies,certificates,problems";
+    let about_explain = "whether a connection would work, and why: ?from=NAMESPACE/POD&to=NAMESPACE/POD&port=N";
+    let about_connections = "open connections, as JSON: ?pod=&namespace=&direction=&peer=&port=&limit=&after=";
     vec![
         ready_route(&shown),
         metrics_route(&shown),
         metrics_alias(&shown),
-        Route {
-            path: "/config_dump",
-            about: "pods, workloads, services, policies, certificates and problems as JSON",
-            page: Box::new(move |_| dump::page(&dumped)),
-        },
-        Route {
-            path: "/explain",
-            about: "whether a connection would be let in and why: ?from=NAMESPACE/POD&to=NAMESPACE/POD&port=N",
-            page: Box::new(move |query| explain(&shown, query)),
-        },
+        Route::made_by("/config_dump", about_dump, move |query| dump::page(&dumped, query)),
+        Route::made_by("/connections", about_connections, move |query| connections::page(&threads, query)),
+        Route::new("/explain", about_explain, move |query| explain(&shown, query)),
+        logging::route(log),
     ]
 }
 
+impl Shown {
+    /// All that is known at this moment.
+    pub(super) fn known(&self) -> Known {
+        Known {
+            config: AgentConfig::clone(&self.config),
+            mesh: Arc::clone(&self.mesh.borrow()),
+            enrolment: Arc::clone(&self.enrolment.borrow()),
+            kubelet: self.kubelet.borrow().clone(),
+            certificates: self.certificates.snapshot(),
+            pending: pending(&self.readiness, &self.certificates),
+            log: logging::status(&self.log),
+            started_at: Some(self.started_at),
+        }
+    }
+}
+
 fn ready(readiness: &Readiness, certificates: &CertificateStore) -> Page {
+    ready_page(&pending(readiness, certificates))
+}
+
+fn pending(readiness: &Readiness, certificates: &CertificateStore) -> Vec<String> {
     let mut pending = readiness.pending();
     let expired = certificates.expired();
     pending.extend(expired.iter().take(NAMED).map(ToString::to_string));
     if expired.len() > NAMED {
         pending.push(format!("{} more certificates that expired", expired.len() - NAMED));
     }
-    ready_page(&pending)
+    pending
 }
 
 /// 200, or 500 with what is still waited for.
@@ -140,7 +175,7 @@ pub(super) fn ready_page(pending: &[String]) -> Page {
 fn metrics_page(shown: &Shown, format: Format) -> Page {
     observe(shown);
     match shown.metrics.page(format) {
-        Ok(body) => Page { status: 200, content_type: format.content_type(), body },
+        Ok(body) => Page::new(200, format.content_type(), body),
         Err(error) => Page::text(500, format!("{error}\n")),
     }
 }
@@ -150,8 +185,16 @@ fn explain(shown: &Shown, query: &str) -> Page {
         Ok(question) => question,
         Err(error) => return Page::text(400, format!("{error}\n")),
     };
-    let view = Arc::clone(&shown.mesh.borrow().view);
-    match answer(&view, &shown.trust_domain, &question) {
+    let (known, now) = (shown.known(), SystemTime::now());
+    let known = Knowledge {
+        view: &known.mesh.view,
+        trust_domain: &shown.trust_domain,
+        node: &known.config.node,
+        enrolment: &known.enrolment,
+        certificates: &known.certificates,
+        now,
+    };
+    match answer(&known, &question) {
         Ok(answer) => match serde_json::to_string_pretty(&answer) {
             Ok(body) => Page::json(body + "\n"),
             Err(error) => Page::text(500, format!("{error}\n")),

@@ -13,6 +13,10 @@ use tokio::task::LocalSet;
 #[derive(Debug)]
 pub struct Commands<C>(Vec<mpsc::UnboundedSender<C>>);
 
+/// A way to ask the data-plane threads that does not keep them from ending.
+#[derive(Debug)]
+pub struct Questions<C>(Vec<mpsc::WeakUnboundedSender<C>>);
+
 /// The running data-plane threads.
 #[derive(Debug)]
 pub struct Threads(Vec<JoinHandle<()>>);
@@ -45,6 +49,29 @@ impl<C> Commands<C> {
         for (sender, command) in self.0.iter().zip(commands) {
             // A thread that has ended has nothing left to serve.
             let _ended = sender.send(command);
+        }
+    }
+}
+
+impl<C> Commands<C> {
+    /// See [`Questions`].
+    #[must_use]
+    pub fn questions(&self) -> Questions<C> {
+        Questions(self.0.iter().map(mpsc::UnboundedSender::downgrade).collect())
+    }
+}
+
+impl<C> Questions<C> {
+    /// How many threads there are.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Asks one thread. What it gets is dropped if the thread is ending.
+    pub fn ask(&self, thread: usize, question: C) {
+        if let Some(sender) = self.0.get(thread).and_then(mpsc::WeakUnboundedSender::upgrade) {
+            let _ended = sender.send(question);
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::drivers::tunnel::Config as TunnelConfig;
 use crate::mesh::upstream::attempts::Patience;
 use crate::roles::agent::{Config, TunnelProtocol};
 use crate::roles::pages::Addresses;
+use crate::telemetry::log::LogControl;
 use crate::telemetry::series::Limits;
 use crate::traffic::l4::direct::director::SameNode;
 
@@ -16,7 +17,7 @@ use crate::traffic::l4::direct::director::SameNode;
 ///
 /// # Errors
 /// When a flag's value makes no sense, naming the flag.
-pub(super) fn config(node: String, args: AgentArgs, pages: Addresses) -> anyhow::Result<Config> {
+pub(super) fn config(node: String, args: AgentArgs, pages: Addresses, log: LogControl) -> anyhow::Result<Config> {
     ensure!(is_node_name(&node), "--node {node:?}: a node's name has 1 to 253 characters of a-z, 0-9, '-' and '.'");
     ensure!(!args.cert_lifetime.is_zero(), "--cert-lifetime must be longer than nothing");
     let cores = available_parallelism().context("counting the cores")?.get();
@@ -36,6 +37,7 @@ pub(super) fn config(node: String, args: AgentArgs, pages: Addresses) -> anyhow:
         patience: Patience::default(),
         cgroup: None,
         kubelet: args.kubelet_cgroup.unwrap_or_default(),
+        log,
         same_node: match args.same_node {
             SameNodeArg::Direct => SameNode::Direct,
             SameNodeArg::Relay => SameNode::Relay,

@@ -3,6 +3,6 @@
 pub mod agent;
 pub mod ca;
 pub mod controller;
-pub mod explain;
+pub mod diagnose;
 pub mod node;
 pub mod standalone;

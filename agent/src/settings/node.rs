@@ -8,16 +8,19 @@ use crate::control::provision::node::Node;
 use crate::roles::agent::{self, OnExit};
 use crate::roles::node::{Cni, Config};
 use crate::roles::pages::Addresses;
+use crate::telemetry::log::LogControl;
 
 /// Checks the flags and turns them into what the role needs.
 ///
 /// # Errors
 /// When a flag's value makes no sense, naming the flag.
-pub fn config(args: NodeArgs) -> anyhow::Result<Config> {
+pub fn config(args: NodeArgs, log: LogControl) -> anyhow::Result<Config> {
     let cni = cni(&args);
+    let admin_from_anywhere = args.admin_from_anywhere;
     let NodeArgs { node, kubeconfig, ca, proc_dir, admin_addr, metrics_addr, ready_addr, on_exit, agent, .. } = args;
     ensure!(proc_dir.join("self").exists(), "--proc-dir {}: no proc file system is mounted there", proc_dir.display());
-    let pages = Addresses { admin: admin_addr, metrics: Some(metrics_addr), ready: Some(ready_addr) };
+    let pages =
+        Addresses { admin: admin_addr, admin_from_anywhere, metrics: Some(metrics_addr), ready: Some(ready_addr) };
     let on_exit = match on_exit {
         ExitPolicy::Keep => OnExit::Keep,
         ExitPolicy::Remove => OnExit::Remove,
@@ -31,7 +34,7 @@ pub fn config(args: NodeArgs) -> anyhow::Result<Config> {
         on_exit,
         daemon_set: args.daemon_set,
         cni,
-        agent: agent::Config { cgroup: args.cgroup, ..super::agent::config(node, agent, pages)? },
+        agent: agent::Config { cgroup: args.cgroup, ..super::agent::config(node, agent, pages, log)? },
     })
 }
 

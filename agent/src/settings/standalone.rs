@@ -5,20 +5,21 @@ use anyhow::ensure;
 use crate::cli::StandaloneArgs;
 use crate::roles::pages::Addresses;
 use crate::roles::standalone::Config;
+use crate::telemetry::log::LogControl;
 
 /// Checks the flags and turns them into what the role needs.
 ///
 /// # Errors
 /// When a flag's value makes no sense, naming the flag.
-pub fn config(args: StandaloneArgs) -> anyhow::Result<Config> {
-    let StandaloneArgs { node, manifests, ca, admin_addr, metrics_addr, ready_addr, agent } = args;
+pub fn config(args: StandaloneArgs, log: LogControl) -> anyhow::Result<Config> {
+    let StandaloneArgs { node, manifests, ca, admin_addr, admin_from_anywhere, metrics_addr, ready_addr, agent } = args;
     ensure!(manifests.is_dir(), "--manifests {}: no such directory", manifests.display());
-    let pages = Addresses { admin: admin_addr, metrics: metrics_addr, ready: ready_addr };
+    let pages = Addresses { admin: admin_addr, admin_from_anywhere, metrics: metrics_addr, ready: ready_addr };
     Ok(Config {
         manifests,
         root_namespace: agent.root_namespace.as_str().into(),
         authority: super::ca::config(ca)?,
         cert_lifetime: agent.cert_lifetime,
-        agent: super::agent::config(node, agent, pages)?,
+        agent: super::agent::config(node, agent, pages, log)?,
     })
 }

@@ -3,6 +3,7 @@
 pub mod bpf;
 pub mod capability;
 pub mod cgroup;
+pub mod clock;
 pub mod limits;
 pub mod mount;
 pub mod netns;

@@ -2,6 +2,7 @@
 
 pub mod authority;
 mod counter;
+pub mod filter;
 pub mod labels;
 pub mod log;
 pub mod metrics;

@@ -122,7 +122,7 @@ fn a_pod_whose_namespace_vanishes_is_forgotten_and_nobody_else_notices() {
     eventually(DEADLINE, "the agent says what it misses", || {
         let dump = pair.agent_a.config_dump();
         let pod = dump["pods"].as_array()?.iter().find(|pod| pod["name"] == "brief")?.clone();
-        (pod["enrolled"] == false && pod["waiting_for"].as_str()?.contains(path.to_str()?)).then_some(())
+        (pod["enrolled"] == false && pod["waitingFor"].as_str()?.contains(path.to_str()?)).then_some(())
     });
     eventually(DEADLINE * 2, "descriptors and pins of the pod are gone", || {
         (open_files(&pair.agent_a) <= files && pair.agent_a.pinned_pods() == pins).then_some(())

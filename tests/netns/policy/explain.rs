@@ -58,7 +58,7 @@ fn explanations_are_what_connections_meet() {
     }
     let away = ["--from", "demo/client", "--to", "demo/server", "--port", "80", "--admin-addr", "127.0.0.1:9"];
     let (code, _, error) = explain(&pair.agent_b, &away);
-    assert!(code == Some(2) && error.contains("no agent answers at 127.0.0.1:9"), "{code:?} {error}");
+    assert!(code == Some(3) && error.contains("no agent answers at 127.0.0.1:9"), "{code:?} {error}");
     let dump: Value = serde_json::from_str(&pair.agent_b.get("/config_dump")).unwrap();
     let policy = &dump["authorizationPolicies"][0];
     assert_eq!(

@@ -1,5 +1,6 @@
 //! One question to the admin pages of a running agent.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,21 +8,22 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::header::HOST;
-use hyper::{Request, client};
+use hyper::{Method, Request, client};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The longest answer that is read, in bytes.
-const MAX_ANSWER: usize = 16 << 20;
+/// The longest answer that is read, in bytes: a mesh of 100,000 pods has some hundred megabytes.
+const MAX_ANSWER: usize = 512 << 20;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Nobody is there.
-    #[error("no agent answers at {address}: {source}; does it run, and is this its --admin-addr?")]
+    #[error("no agent answers at {address}; does it run on this machine, and is this its --admin-addr?")]
     Connect {
         /// Where it was looked for.
         address: SocketAddr,
@@ -29,39 +31,83 @@ pub enum AskError {
         source: io::Error,
     },
     /// What is there does not speak as an agent does, or stopped.
-    #[error("no answer from {address}: {problem}")]
+    #[error("no answer from {address}: {problem}; is this an agent's --admin-addr?")]
     Exchange {
         /// Who was asked.
-        address: SocketAddr,
+        address: String,
         /// What went wrong.
         problem: String,
     },
 }
 
-/// Asks for `path`, with its query; the status and the body of the answer.
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Whether something is to be changed.
+    pub post: bool,
+    /// The path, with its query.
+    pub path: String,
+}
+
+/// The status and the body of an answer.
+pub type Answered = (u16, String);
+
+impl Ask {
+    /// Asks to be shown something.
+    #[must_use]
+    pub fn get(path: impl Into<String>) -> Self {
+        Self { post: false, path: path.into() }
+    }
+
+    /// Asks for a change.
+    #[must_use]
+    pub fn post(path: impl Into<String>) -> Self {
+        Self { post: true, path: path.into() }
+    }
+}
+
+/// Asks the agent at `address`.
 ///
 /// # Errors
 /// [`AskError`]
-pub async fn get(address: SocketAddr, path: &str) -> Result<(u16, String), AskError> {
-    let failed = |problem: String| AskError::Exchange { address, problem };
-    match tokio::time::timeout(PATIENCE, exchange(address, path)).await {
-        Ok(answer) => answer,
+pub async fn ask(address: SocketAddr, ask: &Ask) -> Result<Answered, AskError> {
+    let connected = tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await;
+    let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let stream = connected.map_err(|source| AskError::Connect { address, source })?;
+    ask_over(stream, &address, ask).await
+}
+
+/// Asks the agent at the other end of `stream`, which leads to `address`.
+///
+/// # Errors
+/// [`AskError::Exchange`]
+pub async fn ask_over<S>(stream: S, address: &impl fmt::Display, ask: &Ask) -> Result<Answered, AskError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let failed = |problem: String| AskError::Exchange { address: address.to_string(), problem };
+    match tokio::time::timeout(PATIENCE, exchange(stream, ask)).await {
+        Ok(answer) => answer.map_err(failed),
         Err(_) => Err(failed(format!("nothing within {PATIENCE:?}"))),
     }
 }
 
-async fn exchange(address: SocketAddr, path: &str) -> Result<(u16, String), AskError> {
-    let failed = |problem: String| AskError::Exchange { address, problem };
-    let stream = TcpStream::connect(address).await.map_err(|source| AskError::Connect { address, source })?;
+async fn exchange<S>(stream: S, ask: &Ask) -> Result<Answered, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let told = |error: &dyn fmt::Display| error.to_string();
     let (mut sender, connection) =
-        client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(error.to_string()))?;
-    let request = Request::get(path).header(HOST, address.to_string()).body(Empty::<Bytes>::new());
-    let request = request.map_err(|error| failed(error.to_string()))?;
+        client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| told(&error))?;
+    let method = if ask.post { Method::POST } else { Method::GET };
+    // Whatever leads there: for the agent it is its own loopback.
+    let request = Request::builder().method(method).uri(&ask.path).header(HOST, "localhost");
+    let request = request.body(Empty::<Bytes>::new()).map_err(|error| told(&error))?;
     let answer = async {
-        let response = sender.send_request(request).await.map_err(|error| failed(error.to_string()))?;
+        let response = sender.send_request(request).await.map_err(|error| told(&error))?;
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| failed(error.to_string()))?.to_bytes();
+        let body = body.map_err(|error| told(&error))?.to_bytes();
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
     };
     let mut answer = std::pin::pin!(answer);
@@ -79,15 +125,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_page_is_fetched_with_its_query_and_nobody_is_told_apart_from_nonsense() {
-        let page = |query: &str| Page::text(400, format!("asked {query}"));
-        let route = Route { path: "/explain", about: "answers", page: Box::new(page) };
-        let server = AdminServer::bind("127.0.0.1:0".parse().unwrap(), vec![route]).await.unwrap();
+        let route = Route::new("/explain", "answers", |query| Page::text(400, format!("asked {query}")))
+            .with_post(|query| Page::text(200, format!("changed {query}")));
+        let server = AdminServer::bind("127.0.0.1:0".parse().unwrap(), vec![route]).await.unwrap().for_this_machine();
         let address = server.address().unwrap();
         let asking = async {
-            assert_eq!(get(address, "/explain?a=b").await.unwrap(), (400, "asked a=b".to_owned()));
+            let (get, post) = (Ask::get("/explain?a=b"), Ask::post("/explain?c=d"));
+            assert_eq!(ask(address, &get).await.unwrap(), (400, "asked a=b".to_owned()));
+            assert_eq!(ask(address, &post).await.unwrap(), (200, "changed c=d".to_owned()));
         };
         server.serve(asking).await;
-        assert!(matches!(get(address, "/explain").await, Err(AskError::Connect { .. })));
+        assert!(matches!(ask(address, &Ask::get("/explain")).await, Err(AskError::Connect { .. })));
         let garbage = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = garbage.local_addr().unwrap();
         let speak = async {
@@ -95,7 +143,8 @@ mod tests {
             stream.writable().await.unwrap();
             stream.try_write(b"SSH-2.0-x\r\n").unwrap();
         };
-        let (answer, ()) = tokio::join!(get(address, "/"), speak);
+        let root = Ask::get("/");
+        let (answer, ()) = tokio::join!(ask(address, &root), speak);
         assert!(matches!(answer, Err(AskError::Exchange { .. })), "{answer:?}");
     }
 }

@@ -2,3 +2,8 @@
 
 pub mod client;
 pub mod server;
+
+mod guard;
+mod page;
+#[cfg(test)]
+mod tests;

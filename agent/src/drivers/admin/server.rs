@@ -1,68 +1,62 @@
-//! A small HTTP/1.1 server for GET requests: metrics, readiness, dumps. The only importer of hyper, with [`super::client`].
+//! A small HTTP/1.1 server: metrics, readiness, dumps, and the few things that an operator can change while the process runs.
+//! The only importer of hyper, with its siblings.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-/// One page's answer.
-#[derive(Clone, Debug)]
-pub struct Page {
-    /// HTTP status.
-    pub status: u16,
-    /// MIME type of the body.
-    pub content_type: &'static str,
-    /// What is shown.
-    pub body: String,
-}
-
-/// A path and what it shows.
-pub struct Route {
-    /// For example `/metrics`.
-    pub path: &'static str,
-    /// What it is for, one line.
-    pub about: &'static str,
-    /// Makes the page from the query of the request, which is as it came: hostile, and empty where there is none.
-    pub page: Box<dyn Fn(&str) -> Page + Send + Sync>,
-}
+use super::guard::{self, Audience};
+pub use super::page::{Page, Route};
 
 /// A bound server that does not answer yet.
 pub struct AdminServer {
     listener: TcpListener,
-    routes: Vec<Route>,
+    pages: Pages,
 }
 
-/// A client that sends nothing is not waited for longer than this.
-const HEADER_LIMIT: Duration = Duration::from_secs(10);
+/// What is served, and to whom.
+struct Pages {
+    routes: Vec<Route>,
+    audience: Audience,
+    limits: Limits,
+}
+
+#[derive(Clone, Copy)]
+struct Limits {
+    /// A client that has not sent its request by then is not waited for.
+    request: Duration,
+    /// The whole of an exchange, also with a client that does not read; longer than any page takes to be made.
+    exchange: Duration,
+}
+
+const LIMITS: Limits = Limits { request: Duration::from_secs(10), exchange: Duration::from_secs(120) };
 
 /// Clients served at a time; more wait in the listener's queue.
 const CLIENTS: usize = 64;
 
-impl Page {
-    /// A text page.
-    #[must_use]
-    pub fn text(status: u16, body: impl Into<String>) -> Self {
-        Self { status, content_type: "text/plain; charset=utf-8", body: body.into() }
-    }
+/// The longest head of a request, in bytes.
+const LONGEST_HEAD: usize = 16 * 1024;
 
-    /// A JSON page.
-    #[must_use]
-    pub fn json(body: String) -> Self {
-        Self { status: 200, content_type: "application/json", body }
-    }
-}
+/// The longest body of a request, in bytes. No page reads it; what a POST changes is in its query.
+const LONGEST_BODY: usize = 4 * 1024;
+
+/// How long accepting pauses when there is no descriptor for one more client.
+const PAUSE_AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
 
 impl AdminServer {
-    /// Takes the address. Must be called inside a tokio runtime.
+    /// Takes the address, for pages that anybody may see. Must be called inside a tokio runtime.
     ///
     /// # Errors
     /// When the address is taken or not this machine's.
@@ -70,7 +64,20 @@ impl AdminServer {
         let listener = TcpListener::bind(address).await.map_err(|e| {
             io::Error::new(e.kind(), format!("pages cannot be served on {address}: {e}; choose another address"))
         })?;
-        Ok(Self { listener, routes })
+        Ok(Self { listener, pages: Pages { routes, audience: Audience::Anybody, limits: LIMITS } })
+    }
+
+    /// Answers only those who are on this machine, and no web page that a browser here has open.
+    #[must_use]
+    pub fn for_this_machine(mut self) -> Self {
+        self.pages.audience = Audience::ThisMachine;
+        self
+    }
+
+    /// Waits less, so that a test need not.
+    #[cfg(test)]
+    pub(super) fn limit_times(&mut self, request: Duration, exchange: Duration) {
+        self.pages.limits = Limits { request, exchange };
     }
 
     /// Where it listens.
@@ -83,96 +90,95 @@ impl AdminServer {
 
     /// Answers until `stop` completes; requests under way then are dropped.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
-        let routes = std::sync::Arc::new(self.routes);
+        let pages = Arc::new(self.pages);
+        let places = Arc::new(Semaphore::new(CLIENTS));
         let clients = TaskTracker::new();
-        let mut stop = std::pin::pin!(stop);
-        loop {
-            let accepted = tokio::select! {
-                () = &mut stop => return,
-                accepted = self.listener.accept(), if clients.len() < CLIENTS => accepted,
-                () = tokio::time::sleep(Duration::from_millis(20)), if clients.len() >= CLIENTS => continue,
-            };
-            if let Ok((client, _)) = accepted {
-                let routes = std::sync::Arc::clone(&routes);
-                let _tracked = clients.spawn(async move { serve_client(client, &routes).await });
+        let accepting = async {
+            // The semaphore is never closed.
+            while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+                let Ok((client, _)) = self.listener.accept().await else {
+                    tokio::time::sleep(PAUSE_AFTER_ACCEPT_ERROR).await;
+                    continue;
+                };
+                let pages = Arc::clone(&pages);
+                let _tracked = clients.spawn(async move {
+                    serve_client(client, &pages).await;
+                    drop(place);
+                });
             }
+        };
+        tokio::select! {
+            () = stop => {}
+            () = accepting => {}
         }
     }
 }
 
-async fn serve_client(client: TcpStream, routes: &[Route]) {
-    let answer = service_fn(async |request: Request<Incoming>| {
-        Ok::<_, Infallible>(response(&find(routes, request.method(), request.uri())))
-    });
+async fn serve_client(client: TcpStream, pages: &Pages) {
+    let answer = service_fn(async |request| Ok::<_, Infallible>(response(pages.answer(request).await)));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_LIMIT)
+        .header_read_timeout(pages.limits.request)
         .keep_alive(false)
-        .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(client), answer)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "admin client");
+        .max_buf_size(LONGEST_HEAD)
+        .serve_connection(TokioIo::new(client), answer);
+    match tokio::time::timeout(pages.limits.exchange, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "admin client"),
+        Err(_) => tracing::debug!("an admin client took too long"),
     }
 }
 
-fn find(routes: &[Route], method: &Method, uri: &Uri) -> Page {
-    let path = uri.path();
-    if *method != Method::GET {
-        return Page::text(405, "only GET is answered here\n");
+impl Pages {
+    async fn answer(&self, request: Request<Incoming>) -> Page {
+        let (head, body) = request.into_parts();
+        if let Err(refusal) = guard::check(self.audience, &head.method, &head.uri, &head.headers) {
+            return refusal;
+        }
+        if let Err(refusal) = self.read_through(body).await {
+            return refusal;
+        }
+        let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
+        let route = self.routes.iter().find(|route| route.path == path);
+        match (route, head.method == Method::POST) {
+            (Some(Route { get, .. }), false) => get(query).await,
+            (Some(Route { post: Some(post), .. }), true) => post(query).await,
+            (Some(_), true) => Page::text(405, "only GET is answered here\n"),
+            (None, false) if path == "/" => Page::text(200, self.index()),
+            (None, _) => Page::text(404, self.index()),
+        }
     }
-    match routes.iter().find(|route| route.path == path) {
-        Some(route) => (route.page)(uri.query().unwrap_or_default()),
-        None if path == "/" => Page::text(200, index(routes)),
-        None => Page::text(404, index(routes)),
+
+    /// What is sent has to be read before the client reads, but is not kept.
+    async fn read_through(&self, body: Incoming) -> Result<(), Page> {
+        if body.is_end_stream() {
+            return Ok(());
+        }
+        match tokio::time::timeout(self.limits.request, Limited::new(body, LONGEST_BODY).collect()).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Page::text(413, format!("a body has at most {LONGEST_BODY} bytes here\n"))),
+            Err(_) => Err(Page::text(408, "the request did not end\n")),
+        }
+    }
+
+    fn index(&self) -> String {
+        let line = |route: &Route| {
+            let methods = if route.post.is_some() { "GET, POST" } else { "GET" };
+            format!("{:<22} {methods:<10} {}\n", route.path, route.about)
+        };
+        self.routes.iter().map(line).collect()
     }
 }
 
-fn index(routes: &[Route]) -> String {
-    routes.iter().map(|route| format!("{:<18} {}\n", route.path, route.about)).collect()
-}
-
-fn response(page: &Page) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(page.body.clone())));
+fn response(page: Page) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(page.body));
     *response.status_mut() = StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    if page.status == 405 {
+        headers.insert(ALLOW, HeaderValue::from_static("GET"));
+    }
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-
-    async fn ask(address: SocketAddr, request: &str) -> String {
-        let mut client = TcpStream::connect(address).await.unwrap();
-        client.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
-
-    #[tokio::test]
-    async fn pages_are_served_and_anything_else_is_answered_politely() {
-        let route = Route {
-            path: "/metrics",
-            about: "counts",
-            page: Box::new(|query| Page::text(200, format!("one 1 {query}\n"))),
-        };
-        let server = AdminServer::bind("127.0.0.1:0".parse().unwrap(), vec![route]).await.unwrap();
-        let address = server.listener.local_addr().unwrap();
-        let client = async {
-            let metrics = ask(address, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
-            assert!(metrics.starts_with("HTTP/1.1 200") && metrics.ends_with("one 1 \n"), "{metrics}");
-            let asked = ask(address, "GET /metrics?a=%00&b=c HTTP/1.1\r\nhost: x\r\n\r\n").await;
-            assert!(asked.ends_with("one 1 a=%00&b=c\n"), "{asked}");
-            let index = ask(address, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
-            assert!(index.contains("/metrics"), "{index}");
-            assert!(ask(address, "GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").await.starts_with("HTTP/1.1 404"));
-            assert!(ask(address, "POST /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.starts_with("HTTP/1.1 405"));
-            assert!(ask(address, "\x16\x03\x01garbage\r\n\r\n").await.starts_with("HTTP/1.1 400"));
-        };
-        server.serve(client).await;
-    }
 }

@@ -1,16 +1,18 @@
 //! The connection to the API server.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::client::Body;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use thiserror::Error;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 
 use super::error::ApiError;
 
@@ -71,6 +73,17 @@ impl Cluster {
         config.default_retry = false;
         let client = Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))?;
         Ok(Self { client })
+    }
+
+    /// The API server's clock, to a second. None where it does not say.
+    ///
+    /// # Errors
+    /// [`ApiError`] when there is no answer.
+    pub async fn time(&self) -> Result<Option<SystemTime>, ApiError> {
+        const WHAT: &str = "GET version";
+        let response = limited(WHAT, self.request(WHAT, Method::GET, "/version", Body::empty(), "")).await?;
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        Ok(date.and_then(|date| OffsetDateTime::parse(date, &Rfc2822).ok()).map(Into::into))
     }
 
     /// The whole answer to a GET.

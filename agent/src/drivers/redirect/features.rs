@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::RedirectError;
+use super::load::Programs;
 use crate::sys::capability::{Capabilities, Capability};
 use crate::sys::cgroup::{self, CgroupMount};
 use crate::sys::mount;
@@ -14,6 +15,41 @@ pub struct Missing {
     pub feature: String,
     /// What to do about it.
     pub remedy: String,
+}
+
+/// Where programs would be attached and pinned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The cgroup.
+    pub cgroup: PathBuf,
+    /// Whether bpffs is mounted; where it is not, the agent mounts it.
+    pub bpffs: bool,
+}
+
+/// Looks for the privileges and the file systems that the programs need, and changes nothing.
+///
+/// # Errors
+/// Everything that is missing.
+pub fn find_place(configured: Option<PathBuf>) -> Result<Place, Vec<Missing>> {
+    let unreadable = |what: &str, error: std::io::Error| {
+        vec![Missing { feature: format!("{what} ({error})"), remedy: "mount /proc".to_owned() }]
+    };
+    let bpffs = mount::is_on_bpffs(mount::BPFFS.as_ref());
+    let facts = Facts {
+        capabilities: Capabilities::of_this_process().map_err(|error| unreadable("/proc/self/status", error))?,
+        configured,
+        mounts: cgroup::mounts().map_err(|error| unreadable("/proc/self/mountinfo", error))?,
+        bpffs: bpffs.as_ref().map(drop).map_err(ToString::to_string),
+    };
+    Ok(Place { cgroup: facts.judge()?, bpffs: bpffs.unwrap_or_default() })
+}
+
+/// Has the kernel check every program, without attaching or pinning any; their number.
+///
+/// # Errors
+/// What it says of the first that it refuses.
+pub fn try_programs() -> Result<usize, RedirectError> {
+    Programs::probe()
 }
 
 /// What the start looks at.

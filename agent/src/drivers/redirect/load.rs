@@ -65,6 +65,19 @@ impl Programs {
         for map in MAPS {
             loader.map_pin_path(map, pins.map(map));
         }
+        Self::checked(&mut loader)
+    }
+
+    /// Has the kernel check every program, with maps that are gone again at once: nothing is attached, pinned or taken over.
+    pub(super) fn probe() -> Result<usize, RedirectError> {
+        if OBJECT.is_empty() {
+            return Err(RedirectError::NoObject);
+        }
+        Self::checked(EbpfLoader::new().btf(None))?;
+        Ok(CGROUP_PROGRAMS.len() + [INBOUND, HOLD].len())
+    }
+
+    fn checked(loader: &mut EbpfLoader<'_>) -> Result<Self, RedirectError> {
         let ebpf = loader.load(OBJECT).map_err(RedirectError::kernel("load the eBPF object"))?;
         let mut programs = Self(ebpf);
         for name in CGROUP_PROGRAMS.iter().map(|(name, _)| *name).chain([INBOUND, HOLD]) {

@@ -30,7 +30,7 @@ mod tests;
 
 pub use config::Config;
 pub use error::RedirectError;
-pub use features::Missing;
+pub use features::{Missing, Place, find_place, try_programs};
 pub use fill::Maps;
 pub use maps::counters::Counters;
 pub use maps::direct::{Direct, EndedFlow, Ending, Ends, OpenFlow};

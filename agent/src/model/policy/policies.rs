@@ -30,6 +30,12 @@ impl Policies {
         Self { root, authentication: Index::new(authentication), authorization: Index::new(authorization) }
     }
 
+    /// The namespace whose policies are for the whole mesh.
+    #[must_use]
+    pub fn root_namespace(&self) -> &str {
+        &self.root
+    }
+
     /// The policies that apply to a workload of this namespace with these labels.
     #[must_use]
     pub fn of(&self, namespace: &str, labels: &Labels) -> WorkloadPolicies {

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::admission::Admission;
 use super::pod::{Accepted, PodShard};
-use super::record::Connection;
+use super::record::{Connection, Protocol};
 use super::relay;
 use crate::drivers::certs::tls::handshake::{self, Established, HandshakeError};
 use crate::drivers::certs::tls::records::RecordStream;
@@ -38,6 +38,7 @@ const UNUSED_TUNNEL: Duration = Duration::from_secs(900);
 struct Peer {
     address: SocketAddr,
     identity: Identity,
+    protocol: Protocol,
 }
 
 /// Serves one tunnel from its TLS handshake to its last stream.
@@ -57,7 +58,8 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
         shard.refused(address, Refused::TunnelsPerPeer, &"the peer has too many tunnels to this pod");
         return;
     };
-    let peer = Peer { address, identity };
+    let is_mux = protocol.as_deref() == Some(mux::PROTOCOL);
+    let peer = Peer { address, identity, protocol: if is_mux { Protocol::Sotto } else { Protocol::Hbone } };
     let live = Cell::new(0);
     let drain = shard.pod.drain.clone();
     let wind_up = async {
@@ -67,7 +69,7 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
         }
     };
     let config = &shard.context.tunnel;
-    let served = if protocol.as_deref() == Some(mux::PROTOCOL) {
+    let served = if is_mux {
         let serve = |incoming: mux::MuxIncoming| serve_request(&shard, &peer, &live, incoming.into());
         mux::serve(connection, config, wind_up, serve).await
     } else {
@@ -217,6 +219,7 @@ fn describe(shard: &PodShard, view: &MeshView, peer: &Peer, request: &ConnectReq
     connection.service =
         request.forwarded.as_ref().and_then(|f| f.host.as_deref()).and_then(|host| view.service_named(host)).cloned();
     connection.security = SecurityPolicy::MutualTls;
+    connection.protocol = peer.protocol;
     connection
 }
 

@@ -11,6 +11,7 @@ pub mod admission;
 pub mod context;
 pub mod direct;
 pub mod inbound;
+pub mod live;
 pub mod outbound;
 pub mod peers;
 pub mod plaintext;

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::admission::Admission;
 use super::pod::{Accepted, PodShard};
-use super::record::Connection;
+use super::record::{Connection, Protocol};
 use super::relay::{self, RelayError, Traffic};
 use crate::drivers::redirect::Wanted;
 use crate::drivers::tunnel::ConnectRequest;
@@ -185,6 +185,11 @@ async fn take(shard: &PodShard, hop: &Hop, target: Target, connection: &mut Conn
     connection.hbone_target = None;
     connection.destination_identity = None;
     connection.security = SecurityPolicy::Unknown;
+    connection.protocol = match hop {
+        Hop::Plain(_) => Protocol::Plain,
+        Hop::SameNode(_) => Protocol::SameNode,
+        Hop::Tunnel(_) => Protocol::Hbone,
+    };
     match hop {
         Hop::Plain(workload) => {
             connection.destination_workload.clone_from(workload);
@@ -206,6 +211,10 @@ async fn take(shard: &PodShard, hop: &Hop, target: Target, connection: &mut Conn
             let stream = tunnel(shard, workload, target, connection).await?;
             connection.destination_identity = Some(workload.identity.clone());
             connection.security = SecurityPolicy::MutualTls;
+            connection.protocol = match stream {
+                Stream::Hbone(_) => Protocol::Hbone,
+                Stream::Mux(_) => Protocol::Sotto,
+            };
             Ok(Upstream::Tunnel(stream))
         }
     }

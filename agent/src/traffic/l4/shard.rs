@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::admission::Admissions;
 use super::context::Context;
+use super::live::{self, Look};
 use super::peers::{Limits, Peers};
 use super::pod::{Accepted, ONE_SOCKET, PodShard};
 use super::{inbound, outbound, plaintext, record};
@@ -19,6 +20,15 @@ use crate::model::address::canonical;
 use crate::runtime::rate::RateLimit;
 use crate::runtime::tasks::LocalTasks;
 use crate::telemetry::metrics::Refused;
+
+/// What a thread can be asked for.
+#[derive(Debug)]
+pub enum Command {
+    /// To serve one more pod.
+    Serve(Serve),
+    /// To show what it carries.
+    Look(Look),
+}
 
 /// A pod whose connections a thread is to carry from now on, until the pod's drain begins.
 #[derive(Debug)]
@@ -43,7 +53,7 @@ const PAUSE_AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
 
 static ACCEPT_ERRORS: RateLimit = RateLimit::new(5, Duration::from_secs(10));
 /// Runs one thread's share of the data plane until the commands end and the last connection has.
-pub async fn run(context: Arc<Context>, commands: mpsc::UnboundedReceiver<Serve>) {
+pub async fn run(context: Arc<Context>, commands: mpsc::UnboundedReceiver<Command>) {
     let admissions = Admissions::new(context.mesh.clone());
     let metrics = Arc::clone(&context.metrics);
     metrics.threads.watch_this();
@@ -54,12 +64,19 @@ pub async fn run(context: Arc<Context>, commands: mpsc::UnboundedReceiver<Serve>
     }
 }
 
-async fn serve_pods(context: Arc<Context>, mut commands: mpsc::UnboundedReceiver<Serve>, admissions: Rc<Admissions>) {
+async fn serve_pods(context: Arc<Context>, mut commands: mpsc::UnboundedReceiver<Command>, admissions: Rc<Admissions>) {
     let alive = context.metrics.node.tasks.clone();
     let tasks = LocalTasks::new(move |change| {
         alive.inc_by(change);
     });
-    while let Some(Serve { pod, listeners, begun }) = commands.recv().await {
+    while let Some(command) = commands.recv().await {
+        let Serve { pod, listeners, begun } = match command {
+            Command::Serve(serve) => serve,
+            Command::Look(look) => {
+                live::look(look);
+                continue;
+            }
+        };
         let pool = Pool::new(Arc::clone(&pod), context.pool.clone(), tasks.clone());
         let peers = Peers::new(Limits::default());
         let (context, admissions) = (Arc::clone(&context), Rc::clone(&admissions));

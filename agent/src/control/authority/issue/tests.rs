@@ -26,7 +26,7 @@ use crate::drivers::certs::keys::PrivateKey;
 use crate::drivers::certs::tls::service::ServiceConfig;
 use crate::drivers::cluster::ApiError;
 use crate::drivers::cluster::node_pods::{Freshness, PodFacts};
-use crate::drivers::cluster::token_review::Reviewed;
+use crate::drivers::cluster::review::token::Reviewed;
 use crate::drivers::grpc::server;
 use crate::model::identity::{Identity, TrustDomain};
 use crate::telemetry::authority::AuthorityMetrics;

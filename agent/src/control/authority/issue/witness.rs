@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::drivers::cluster::node_pods::{self, Freshness, PodFacts};
-use crate::drivers::cluster::token_review::{self, Reviewed};
+use crate::drivers::cluster::review::token::{self, Reviewed};
 use crate::drivers::cluster::{ApiError, Cluster};
 
 /// Knows tokens and pods.
@@ -41,7 +41,7 @@ impl ApiServer {
 
 impl Witness for ApiServer {
     fn review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Result<Reviewed, String>, ApiError>> {
-        Box::pin(token_review::review(&self.cluster, token, &self.audiences))
+        Box::pin(token::review(&self.cluster, token, &self.audiences))
     }
 
     fn pod<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Option<PodFacts>, ApiError>> {

@@ -3,11 +3,14 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use futures_util::future::{Either, select};
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::core::Core;
@@ -67,7 +70,7 @@ impl MuxStream {
         let mut records = 1;
         let mut turn = 0;
         loop {
-            let credit = poll_fn(|cx| self.core.poll_send(self.id, cx)).await?;
+            let credit = self.credit_unless_reset(socket).await?;
             match self.core.take_from(self.id, socket, credit.min(TURN), records)? {
                 Taken::Bytes(length, full) => {
                     traffic.moved(sender, length);
@@ -83,6 +86,19 @@ impl MuxStream {
             }
         }
         Ok(self.core.with(|inner| inner.machine.finish(self.id))?)
+    }
+
+    /// Waits for leave to send. Meanwhile the socket may be reset: what it sent before is not waited for, since a peer that does
+    /// not read would keep the connection for good.
+    async fn credit_unless_reset(&self, socket: &TcpStream) -> Result<usize, RelayError> {
+        let credit = poll_fn(|cx| self.core.poll_send(self.id, cx));
+        match select(pin!(credit), pin!(socket.ready(Interest::ERROR))).await {
+            Either::Left((credit, _)) => Ok(credit?),
+            Either::Right((_, _)) => {
+                let error = SockRef::from(socket).take_error()?;
+                Err(error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()).into())
+            }
+        }
     }
 
     /// Writes what comes in the stream and the socket did not take at once, until the stream's end. If the other direction has

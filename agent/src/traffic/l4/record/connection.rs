@@ -49,6 +49,34 @@ pub struct Connection {
     pub security: SecurityPolicy,
     /// What policy said, where this agent asked.
     pub verdict: Option<Verdict>,
+    /// How its bytes travel.
+    pub protocol: Protocol,
+}
+
+/// How a connection's bytes travel on the side that this agent does not share with the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// As they are: from or to somebody outside of the mesh.
+    Plain,
+    /// From pod to pod within this node.
+    SameNode,
+    /// HTTP/2 CONNECT in mutual TLS.
+    Hbone,
+    /// `sotto/1` in mutual TLS.
+    Sotto,
+}
+
+impl Protocol {
+    /// Its name in dumps.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::SameNode => "same-node",
+            Self::Hbone => "hbone",
+            Self::Sotto => "sotto/1",
+        }
+    }
 }
 
 impl Connection {
@@ -67,6 +95,7 @@ impl Connection {
             service: None,
             security: SecurityPolicy::Unknown,
             verdict: None,
+            protocol: Protocol::Plain,
         }
     }
 

@@ -6,5 +6,5 @@ mod open;
 #[cfg(test)]
 mod tests;
 
-pub use connection::Connection;
-pub use open::{Open, Record, each_open, keep_reporting, look_at_open};
+pub use connection::{Connection, Protocol};
+pub use open::{Open, Record, count_open, each_open, keep_reporting, look_at_open};

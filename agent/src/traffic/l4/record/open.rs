@@ -66,6 +66,12 @@ pub fn look_at_open(from: usize, places: usize, mut visit: impl FnMut(usize, &Op
     })
 }
 
+/// How many connections this thread carries.
+#[must_use]
+pub fn count_open() -> usize {
+    OPEN.with_borrow(Slab::len)
+}
+
 /// Counts, now and then, the bytes of this thread's connections. Never completes.
 pub async fn keep_reporting(metrics: &Metrics) {
     let mut reports: u32 = 0;

@@ -246,6 +246,31 @@ fn one_that_does_not_read_is_held_to_its_share_of_memory() {
 }
 
 #[test]
+fn a_reset_is_noticed_while_there_is_no_leave_to_send() {
+    run(async {
+        let (client, _server) = tunnel(&Config::default()).await;
+        // Ends its own half, reads nothing, and stays.
+        let deaf = application(async |mut socket: TcpStream| {
+            socket.shutdown().await.unwrap();
+            std::future::pending::<()>().await;
+        })
+        .await;
+        let (stream, _) = client.open(&to(deaf)).await.unwrap();
+        let (near, far) = sockets().await;
+        let relayed = spawn_local(relay(stream, far, Sender::Client));
+        let block = vec![7; 64 << 10];
+        while timeout(Duration::from_millis(300), near.writable()).await.is_ok() {
+            // A socket that is full says so at the next look.
+            let _full = near.try_write(&block);
+        }
+        socket2::SockRef::from(&near).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(near);
+        let torn = relayed.await.unwrap().unwrap_err();
+        assert!(matches!(torn, super::super::RelayError::Socket(_)), "{torn}");
+    });
+}
+
+#[test]
 fn a_server_that_leaves_finishes_what_it_has() {
     run(async {
         let (client, server) = tunnel(&Config::default()).await;

@@ -1,5 +1,6 @@
-//! "Would this connection be let in?", as the query of an admin page.
+//! The question, as the query of an admin page.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::model::identity::Identity;
@@ -20,7 +21,7 @@ pub struct Question {
     pub from_ip: Option<IpAddr>,
     /// To whom.
     pub to: Server,
-    /// To which port of the pod.
+    /// To which port, as the client dials it.
     pub port: u16,
 }
 
@@ -38,9 +39,13 @@ pub enum Client {
 /// To whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Server {
+    /// A pod; a service, if there is no pod of this name.
+    Named(ObjectName),
     /// A pod.
     Pod(ObjectName),
-    /// A pod's address.
+    /// A service.
+    Service(ObjectName),
+    /// An address: a pod's, a service's, or one that is not the mesh's.
     Ip(IpAddr),
 }
 
@@ -64,8 +69,8 @@ pub enum QuestionError {
 }
 
 impl Question {
-    /// Reads a query: `from=NAMESPACE/POD` or `from-identity=spiffe://…`, `from-ip=IP`, `to=NAMESPACE/POD` or an IP address,
-    /// `port=N`, percent-encoded as a form is.
+    /// Reads a query: `from=NAMESPACE/POD` or `from-identity=spiffe://…`, `from-ip=IP`, `to=NAMESPACE/POD`,
+    /// `svc/NAMESPACE/SERVICE`, a service's DNS name or an IP address, `port=N`, percent-encoded as a form is.
     ///
     /// # Errors
     /// [`QuestionError`]
@@ -100,10 +105,7 @@ impl Question {
         if let Some(ip) = self.from_ip {
             query.append_pair("from-ip", &ip.to_string());
         }
-        match &self.to {
-            Server::Pod(pod) => query.append_pair("to", &pod.to_string()),
-            Server::Ip(ip) => query.append_pair("to", &ip.to_string()),
-        };
+        query.append_pair("to", &self.to.to_string());
         query.append_pair("port", &self.port.to_string());
         query.finish()
     }
@@ -142,8 +144,10 @@ impl Fields {
             }
             (Some(_), Some(_)) => return Err(wrong("from", "and from-identity exclude each other".to_owned())),
         };
-        let to = to.ok_or_else(|| wrong("to", "is missing: write NAMESPACE/POD or a pod's IP address".to_owned()))?;
-        let port = port.ok_or_else(|| wrong("port", "is missing: write the port of the pod".to_owned()))?;
+        let to = to.ok_or_else(|| {
+            wrong("to", "is missing: write NAMESPACE/POD, svc/NAMESPACE/SERVICE or an IP address".to_owned())
+        })?;
+        let port = port.ok_or_else(|| wrong("port", "is missing: write the port that the client dials".to_owned()))?;
         let number = port.parse().ok().filter(|port| *port != 0);
         let number = number.ok_or_else(|| wrong("port", format!("{:?} is not a port", shorten(&port))))?;
         Ok(Question { from, from_ip, to: server(&to)?, port: number })
@@ -151,9 +155,35 @@ impl Fields {
 }
 
 fn server(text: &str) -> Result<Server, QuestionError> {
-    match text.parse::<IpAddr>() {
-        Ok(ip) => Ok(Server::Ip(ip.to_canonical())),
-        Err(_) => Ok(Server::Pod(name("to", text)?)),
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Ok(Server::Ip(ip.to_canonical()));
+    }
+    match text.split_once('/') {
+        Some(("svc" | "service", rest)) if rest.contains('/') => return Ok(Server::Service(name("to", rest)?)),
+        Some(("pod", rest)) if rest.contains('/') => return Ok(Server::Pod(name("to", rest)?)),
+        Some(_) => return Ok(Server::Named(name("to", text)?)),
+        None => {}
+    }
+    let service = text.strip_suffix(".svc.cluster.local").or_else(|| text.strip_suffix(".svc"));
+    match service.and_then(|service| service.split_once('.')) {
+        Some((name, namespace)) if !name.is_empty() && !namespace.is_empty() => {
+            Ok(Server::Service(ObjectName::new(namespace, name)))
+        }
+        _ => Err(wrong("to", format!("{:?} is not of the form {FORMS}", shorten(text)))),
+    }
+}
+
+/// Ways to say to whom.
+const FORMS: &str = "NAMESPACE/POD, svc/NAMESPACE/SERVICE, SERVICE.NAMESPACE.svc, or an IP address";
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => name.fmt(f),
+            Self::Pod(name) => write!(f, "pod/{name}"),
+            Self::Service(name) => write!(f, "svc/{name}"),
+            Self::Ip(ip) => ip.fmt(f),
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::objects::place::{escaped, parse};
-use super::{ApiError, Cluster};
+use super::super::{ApiError, Cluster};
+use super::place::{escaped, parse};
 
 /// A DaemonSet.
 #[derive(Clone, Debug, PartialEq, Eq)]

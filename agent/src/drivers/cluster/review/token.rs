@@ -7,9 +7,9 @@ use http::Method;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use zeroize::Zeroizing;
 
-use super::client::Cluster;
-use super::error::ApiError;
-use super::objects::place::parse;
+use super::super::client::Cluster;
+use super::super::error::ApiError;
+use super::super::objects::place::parse;
 
 /// What the API server knows about the owner of a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
