@@ -242,15 +242,7 @@ impl Agent {
             sockets: redirect.sockets(),
             metrics: Arc::clone(&metrics),
             tunnel: Arc::clone(&tunnel),
-            pool: pool::Config {
-                sockets: redirect.sockets(),
-                tunnel,
-                handshake_limit: HANDSHAKE_LIMIT,
-                protocols: config.tunnel_protocol.offers(),
-                dial_limit: config.patience.overall,
-                idle: IDLE_TUNNEL,
-                metrics: metrics.tunnels.clone(),
-            },
+            pool: pooling(&config, redirect.sockets(), tunnel, &metrics),
             patience: config.patience.clone(),
             handshake_limit: HANDSHAKE_LIMIT,
             direct: asker,
@@ -371,6 +363,18 @@ fn reconciling(config: &Config, host: NetnsCookie, budgets: Budgets) -> reconcil
         grace: GONE_POD_GRACE,
         descriptors: budgets.descriptors,
         memory: budgets.memory,
+    }
+}
+
+fn pooling(config: &Config, sockets: redirect::Sockets, tunnel: Arc<TunnelConfig>, metrics: &Metrics) -> pool::Config {
+    pool::Config {
+        sockets,
+        tunnel,
+        handshake_limit: HANDSHAKE_LIMIT,
+        protocols: config.tunnel_protocol.offers(),
+        dial_limit: config.patience.overall,
+        idle: IDLE_TUNNEL,
+        metrics: metrics.tunnels.clone(),
     }
 }
 

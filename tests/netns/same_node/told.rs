@@ -148,7 +148,7 @@ fn the_policy_that_let_it_in_and_the_one_that_closed_it_are_named() {
     conn.with_deadline(DEADLINE).expect_reset();
     let [_, inbound] = lines(&home, client);
     assert_eq!([inbound.field("policy"), inbound.field("reason")], ["demo/nobody", "deny_rule"], "{}", inbound.line());
-    assert!(inbound.line().contains("connection denied"), "{}", inbound.line());
+    assert!(inbound.line().contains("connection closed by policy"), "{}", inbound.line());
     let labels = [("action", "closed"), ("policy", "demo/nobody")];
     eventually(DEADLINE, "it is counted", || {
         (home.agent.metrics().sum("sotto_policy_refusals_total", &labels) >= 1.0).then_some(())
