@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use harness::Pod;
 
-use crate::carriers::{Change, Contestant};
+use crate::carriers::contestant::{Change, Contestant};
 use crate::load::{http, idle};
 use crate::output::{Record, say};
 
@@ -32,8 +32,14 @@ pub(crate) fn measure(contestant: &mut dyn Contestant, record: &mut Record) -> R
     }
     for (change, name) in [(Change::Join, "join"), (Change::Upgrade, "upgrade"), (Change::Leave, "leave")] {
         let outcome = one(contestant, change).with_context(|| format!("{} at {name}", contestant.name()))?;
-        say(format_args!("{}: {name} took {:.0} ms, {} of {POOL} connections broke", contestant.name(), outcome.millis, outcome.broken));
-        let mut sample = |figure: &str, value: f64| record.sample(contestant.name(), 0, &format!("{name}_{figure}"), value);
+        say(format_args!(
+            "{}: {name} took {:.0} ms, {} of {POOL} connections broke",
+            contestant.name(),
+            outcome.millis,
+            outcome.broken
+        ));
+        let mut sample =
+            |figure: &str, value: f64| record.sample(contestant.name(), 0, &format!("{name}_{figure}"), value);
         sample("ms", outcome.millis);
         sample("broken", outcome.broken as f64);
         sample("refused", outcome.refused as f64);

@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::carriers::Contestant;
+use crate::carriers::contestant::Contestant;
 use crate::load::{bulk, http};
 use crate::output::{Record, say};
 
@@ -34,7 +34,8 @@ pub(crate) fn record(contestant: &mut dyn Contestant, seconds: u32, folder: &Pat
         let place = folder.join(format!("{}-{load}", contestant.name()));
         let data = place.with_extension("data");
         let mut perf = Command::new("perf");
-        perf.args(["record", "--quiet", "-e", "cpu-clock", "-g", "-F", FREQUENCY, "-p", &pids.join(","), "-o"]).arg(&data);
+        perf.args(["record", "--quiet", "-e", "cpu-clock", "-g", "-F", FREQUENCY, "-p", &pids.join(","), "-o"])
+            .arg(&data);
         perf.args(["--", "sleep", &seconds.to_string()]).stdout(Stdio::null()).stderr(Stdio::piped());
         let recording = thread::spawn(move || perf.output());
         let pair = contestant.pair();
@@ -45,9 +46,13 @@ pub(crate) fn record(contestant: &mut dyn Contestant, seconds: u32, folder: &Pat
         }
         let ended = recording.join().map_err(|_| anyhow::anyhow!("the thread of perf has panicked"))??;
         ensure!(ended.status.success(), "perf record: {}", String::from_utf8_lossy(&ended.stderr));
-        let top = perf_output(&["report", "--stdio", "--no-children", "-g", "none", "--percent-limit", "0.3", "-i"], &data)?;
+        let top =
+            perf_output(&["report", "--stdio", "--no-children", "-g", "none", "--percent-limit", "0.3", "-i"], &data)?;
         fs::write(place.with_extension("top.txt"), top)?;
-        fs::write(place.with_extension("folded"), folded(&perf_output(&["script", "-F", "comm,ip,sym", "-i"], &data)?))?;
+        fs::write(
+            place.with_extension("folded"),
+            folded(&perf_output(&["script", "-F", "comm,ip,sym", "-i"], &data)?),
+        )?;
         say(format_args!("profile: {}", place.with_extension("top.txt").display()));
     }
     Ok(())

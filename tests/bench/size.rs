@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use harness::{Agent, DEADLINE, Mesh, Pod};
 use serde_json::json;
 
-use crate::carriers::{Contestant, NAMES};
+use crate::carriers::contestant::{Contestant, NAMES};
 use crate::load::{http, idle};
 use crate::output::{Record, say};
 use crate::pair::Pair;
@@ -35,7 +35,8 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// Memory of a node's proxies by the number of its pods.
 pub(crate) fn pods(contestant: &mut dyn Contestant, quick: bool, record: &mut Record) -> Result<()> {
     for count in PODS.into_iter().filter(|count| !quick || *count <= 10) {
-        let memory = contestant.memory_with(count).with_context(|| format!("{} with {count} pods", contestant.name()))?;
+        let memory =
+            contestant.memory_with(count).with_context(|| format!("{} with {count} pods", contestant.name()))?;
         let Some(memory) = memory else { return Ok(()) };
         let mib = memory as f64 / f64::from(1 << 20);
         say(format_args!("{}: {mib:.1} MiB for {count} pods on a node", contestant.name()));
@@ -67,7 +68,8 @@ pub(crate) fn mesh(quick: bool, record: &mut Record) -> Result<()> {
         if workloads == 0 {
             empty = memory;
         }
-        let mut sample = |figure: &str, value: f64| record.sample(NAMES[5], 0, &format!("size_{workloads}_{figure}"), value);
+        let mut sample =
+            |figure: &str, value: f64| record.sample(NAMES[5], 0, &format!("size_{workloads}_{figure}"), value);
         sample("startup_ms", started.as_secs_f64() * 1e3);
         sample("memory_mib", memory as f64 / f64::from(1 << 20));
         if workloads > 0 {
@@ -80,7 +82,10 @@ pub(crate) fn mesh(quick: bool, record: &mut Record) -> Result<()> {
             record.sample(NAMES[5], round, &format!("size_{workloads}_connections_per_s"), rate);
             fastest = fastest.max(rate);
         }
-        say(format_args!("sotto: {services} services, {workloads} workloads: {:.1} MiB, {fastest:.0} connections/s", memory as f64 / f64::from(1 << 20)));
+        say(format_args!(
+            "sotto: {services} services, {workloads} workloads: {:.1} MiB, {fastest:.0} connections/s",
+            memory as f64 / f64::from(1 << 20)
+        ));
         for agent in &agents {
             agent.terminate();
         }

@@ -29,6 +29,7 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let unpacked = setting().unwrap_or_default();
     let unpacked = unpacked.split('|').next().unwrap_or_default().to_owned();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders = std::env::split_paths(&unpacked).chain(std::env::split_paths(&path)).collect::<Vec<_>>().into_iter();
+    let mut folders =
+        std::env::split_paths(&unpacked).chain(std::env::split_paths(&path)).collect::<Vec<_>>().into_iter();
     folders.find_map(|folder| Some(folder.join(program)).filter(|file| file.is_file()))
 }

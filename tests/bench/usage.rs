@@ -93,7 +93,8 @@ fn of_process(pid: u32) -> Result<Duration> {
 /// Time in which a core was not idle, in ticks of 10 ms.
 fn of_machine() -> Result<Duration> {
     let text = fs::read_to_string("/proc/stat").context("/proc/stat cannot be read")?;
-    let numbers: Vec<u64> = text.lines().next().unwrap_or_default().split_whitespace().skip(1).flat_map(str::parse).collect();
+    let numbers: Vec<u64> =
+        text.lines().next().unwrap_or_default().split_whitespace().skip(1).flat_map(str::parse).collect();
     // user nice system idle iowait irq softirq steal; guest time is in user time already.
     let busy: u64 = numbers.iter().take(8).sum::<u64>() - numbers.iter().skip(3).take(2).sum::<u64>();
     Ok(Duration::from_millis(busy * 10))

@@ -49,7 +49,8 @@ fn route_to_service() -> Case {
     Box::new(move |turn| {
         let address = SocketAddr::from(([10, 2, 0, turn as u8 % state::SERVICES + 1], 80));
         let route = route(&view, black_box(address)).expect("the service has endpoints");
-        black_box(hop(&view, "node-0", route.candidates[turn % route.candidates.len()])).expect("a pod has a way to it");
+        black_box(hop(&view, "node-0", route.candidates[turn % route.candidates.len()]))
+            .expect("a pod has a way to it");
     })
 }
 
@@ -99,7 +100,11 @@ fn parse_forwarded() -> Case {
 fn scan_hbone() -> Case {
     let frame = |length: usize| [&(length as u32).to_be_bytes()[1..], &[0, 0, 0, 0, 0, 1], &vec![0; length]].concat();
     let bytes = frame(1015).repeat(16);
-    Box::new(move |_| Scanner::of_server().scan(black_box(&bytes), |seen| { black_box(seen); }))
+    Box::new(move |_| {
+        Scanner::of_server().scan(black_box(&bytes), |seen| {
+            black_box(seen);
+        })
+    })
 }
 
 /// A read of 16 KiB with frames of 1 KiB.

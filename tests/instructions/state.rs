@@ -22,7 +22,9 @@ pub(crate) fn view() -> MeshView {
     let mut add = |object: serde_json::Value| {
         let _ = write!(text, "---\n{object}\n");
     };
-    add(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "shop", "labels": { "istio.io/dataplane-mode": "ambient" } } }));
+    add(
+        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "shop", "labels": { "istio.io/dataplane-mode": "ambient" } } }),
+    );
     for service in 0..SERVICES {
         let app = format!("app-{service}");
         add(json!({

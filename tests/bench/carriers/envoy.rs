@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use harness::{Conn, Mesh, Node, Pod, Process, eventually};
 
-use super::{Change, Contestant};
+use super::contestant::{self, Change, Contestant};
 use super::envoy_config::{self, Mode};
 use super::identity::Authority;
 use crate::output::Record;
@@ -45,7 +45,7 @@ impl Envoy {
             record.note(format_args!("{} is left out: there is no Envoy", mode.name()));
             return Ok(None);
         };
-        let mesh = super::mesh()?;
+        let mesh = contestant::mesh()?;
         let authority = Authority::create(&mesh)?;
         let (a, b) = (mesh.node("a"), mesh.node("b"));
         let (client, server) = (a.pod("client").start(), b.pod("server").start());
@@ -54,7 +54,17 @@ impl Envoy {
             configurations.push((pod.clone(), configure(mode, &authority, pod, (&client, &server))?));
         }
         let pair = Pair::new(&mesh, client, server)?;
-        Ok(Some(Self { mode, program, authority, pair, configurations, running: Vec::new(), crowd: Vec::new(), node: b, mesh }))
+        Ok(Some(Self {
+            mode,
+            program,
+            authority,
+            pair,
+            configurations,
+            running: Vec::new(),
+            crowd: Vec::new(),
+            node: b,
+            mesh,
+        }))
     }
 
     fn run(&mut self) {

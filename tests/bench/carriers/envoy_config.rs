@@ -49,9 +49,11 @@ impl Mode {
 pub(super) fn bootstrap(mode: Mode, own: &Pod, server: &Pod, client: &Pod, secrets: &Secrets) -> Value {
     let ports = [http::PORT, bulk::PORT];
     let outbound = ports.map(|port| chain(mode, port, &format!("outbound|{port}"), None));
-    let inbound = ports.map(|port| chain(mode, port, &format!("inbound|{port}"), Some(downstream_tls(secrets, client))));
+    let inbound =
+        ports.map(|port| chain(mode, port, &format!("inbound|{port}"), Some(downstream_tls(secrets, client))));
     let clusters = ports.iter().flat_map(|port| {
-        let remote = cluster(&format!("outbound|{port}"), &server.ip().to_string(), *port, Some(upstream_tls(secrets, server)));
+        let remote =
+            cluster(&format!("outbound|{port}"), &server.ip().to_string(), *port, Some(upstream_tls(secrets, server)));
         // The application listens on the pod's address; Istio binds 127.0.0.6 to keep the capture out of the way.
         let mut local = cluster(&format!("inbound|{port}"), &own.ip().to_string(), *port, None);
         local["upstream_bind_config"] = json!({ "source_address": { "address": "127.0.0.6", "port_value": 0 } });

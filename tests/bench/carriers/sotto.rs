@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use harness::{Agent, Mesh, Node, Pod};
 
-use super::{Change, Contestant};
+use super::contestant::{self, Change, Contestant};
 use crate::output::Record;
 use crate::pair::Pair;
 use crate::usage::Processes;
@@ -46,12 +46,19 @@ impl Sotto {
             ));
             return Ok(None);
         }
-        let mesh = super::mesh()?;
+        let mesh = contestant::mesh()?;
         let (a, b) = (mesh.node("a"), mesh.node("b"));
         let client = a.pod("client").start();
         let server = if way == Way::SameNode { a.pod("server").start() } else { b.pod("server").start() };
         let nodes = if way == Way::SameNode { vec![a] } else { vec![a, b] };
-        Ok(Some(Self { way, pair: Pair::new(&mesh, client, server)?, nodes, agents: Vec::new(), crowd: Vec::new(), mesh }))
+        Ok(Some(Self {
+            way,
+            pair: Pair::new(&mesh, client, server)?,
+            nodes,
+            agents: Vec::new(),
+            crowd: Vec::new(),
+            mesh,
+        }))
     }
 
     fn run(&mut self) {

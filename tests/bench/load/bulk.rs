@@ -42,7 +42,8 @@ pub(crate) fn transfer(client: &Pod, server: SocketAddr, streams: u32, seconds: 
 fn read(text: &str) -> Result<Bulk> {
     let report: Value = serde_json::from_str(text).context("iperf3 printed no JSON")?;
     let received = &report["end"]["sum_received"];
-    let number = |name: &str| received[name].as_f64().with_context(|| format!("iperf3 tells no {name}: {}", report["error"]));
+    let number =
+        |name: &str| received[name].as_f64().with_context(|| format!("iperf3 tells no {name}: {}", report["error"]));
     Ok(Bulk { rate: number("bits_per_second")?, bytes: number("bytes")? })
 }
 

@@ -65,7 +65,8 @@ impl Pods {
     }
 
     fn tell(&self, message: &[u8], descriptors: &[RawFd]) -> io::Result<()> {
-        let control: &[ControlMessage<'_>] = if descriptors.is_empty() { &[] } else { &[ControlMessage::ScmRights(descriptors)] };
+        let control: &[ControlMessage<'_>] =
+            if descriptors.is_empty() { &[] } else { &[ControlMessage::ScmRights(descriptors)] };
         sendmsg::<UnixAddr>(self.0.as_raw_fd(), &[IoSlice::new(message)], control, MsgFlags::empty(), None)?;
         self.receive()
     }

@@ -113,7 +113,8 @@ impl ZtunnelProgram {
         let beside = |name: &str| mesh.ca_directory().with_file_name(format!("ztunnel-{number}.{name}"));
         let (state, socket) = (beside("yaml"), beside("sock"));
         fs::write(&state, mesh_state(pods, json!([]))).expect("a file can be written beside the authority");
-        let listener = Listener::bind(&socket).unwrap_or_else(|error| panic!("cannot listen on {}: {error}", socket.display()));
+        let listener =
+            Listener::bind(&socket).unwrap_or_else(|error| panic!("cannot listen on {}: {error}", socket.display()));
         let mut command = self.command(node.name(), &state);
         command.env("PROXY_MODE", "shared").env("INPOD_UDS", &socket);
         // As a pod, it has a namespace of its own: an old and a new one serve their pages side by side.
@@ -121,7 +122,8 @@ impl ZtunnelProgram {
         let own = Site::new(&name, mesh.shared.create_netns(&name), Arc::clone(&mesh.shared.servers));
         let process = mesh.start_process(&own, &mut command);
         let told = listener.accept().and_then(|told| told.complete().map(|()| told));
-        let told = told.unwrap_or_else(|error| panic!("the ztunnel of {node} does not ask for pods: {error}\n{}", process.log()));
+        let told = told
+            .unwrap_or_else(|error| panic!("the ztunnel of {node} does not ask for pods: {error}\n{}", process.log()));
         let ztunnel = NodeZtunnel { process, node: node.clone(), own, told };
         eventually(PATIENCE, &format!("the ztunnel of {node} is ready"), || {
             assert!(ztunnel.process.is_running(), "the ztunnel of {node} ended:\n{}", ztunnel.log());
@@ -274,7 +276,6 @@ impl Ztunnel {
     pub fn kill(&self) {
         self.process.kill();
     }
-
 }
 
 /// A page of a ztunnel's, from inside of where it runs.

@@ -23,7 +23,8 @@ pub(super) fn svg(results: &Results, figure: &Figure) -> String {
     }
     let height = ROW * rows.len() as f64 + 8.0;
     let scale = (WIDTH - LABEL - VALUE) / top;
-    let mut text = format!("<svg viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" role=\"img\">\n");
+    let mut text =
+        format!("<svg viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" role=\"img\">\n");
     for (number_of_row, (contestant, spread)) in rows.iter().enumerate() {
         let y = 4.0 + ROW * number_of_row as f64;
         let middle = y + ROW / 2.0 - 2.0;

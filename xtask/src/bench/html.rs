@@ -26,7 +26,12 @@ pub(super) fn render(results: &Results) -> String {
     );
     text.push_str("<table>\n");
     for (name, value) in results.facts() {
-        let _ = writeln!(text, "<tr><td>{}</td><td style=\"text-align:left\">{}</td></tr>", escaped(&name), escaped(&value));
+        let _ = writeln!(
+            text,
+            "<tr><td>{}</td><td style=\"text-align:left\">{}</td></tr>",
+            escaped(&name),
+            escaped(&value)
+        );
     }
     text.push_str("</table>\n<ul>\n");
     for note in results.notes() {
@@ -45,7 +50,12 @@ pub(super) fn render(results: &Results) -> String {
         let _ = writeln!(text, "<h2>{}</h2>\n<div class=\"charts\">", escaped(group));
         for (figure, chart) in &charts {
             let better = if figure.more { "more is better" } else { "less is better" };
-            let _ = writeln!(text, "<div><h3>{} <small>{}, {better}</small></h3>{chart}</div>", escaped(figure.title.trim()), figure.unit);
+            let _ = writeln!(
+                text,
+                "<div><h3>{} <small>{}, {better}</small></h3>{chart}</div>",
+                escaped(figure.title.trim()),
+                figure.unit
+            );
         }
         text.push_str("</div>\n");
         text.push_str(&numbers(results, &charts.iter().map(|(figure, _)| **figure).collect::<Vec<_>>()));

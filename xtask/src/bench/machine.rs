@@ -8,7 +8,12 @@ use super::tools::Tools;
 use crate::workspace::{Workspace, setting};
 
 /// Names and values for the head of a report.
-pub(super) fn facts(workspace: &Workspace, tools: &Tools, sotto: &Path, from_tree: bool) -> Vec<(&'static str, String)> {
+pub(super) fn facts(
+    workspace: &Workspace,
+    tools: &Tools,
+    sotto: &Path,
+    from_tree: bool,
+) -> Vec<(&'static str, String)> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {
         let line = text.lines().find(|line| line.starts_with(name))?.to_owned();
@@ -16,18 +21,37 @@ pub(super) fn facts(workspace: &Workspace, tools: &Tools, sotto: &Path, from_tre
     };
     let processor = field(&read("/proc/cpuinfo"), "model name");
     let memory = field(&read("/proc/meminfo"), "MemTotal").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
-    let commit = from_tree.then(|| output(Command::new("git").args(["-C"]).arg(&workspace.root).args(["describe", "--always", "--dirty", "--abbrev=10"]))).flatten();
+    let commit = from_tree
+        .then(|| {
+            output(Command::new("git").args(["-C"]).arg(&workspace.root).args([
+                "describe",
+                "--always",
+                "--dirty",
+                "--abbrev=10",
+            ]))
+        })
+        .flatten();
     let ztunnel = setting("ZTUNNEL_BIN").and_then(|program| output(Command::new(program).arg("version")));
     let envoy = tools.envoy.as_ref().and_then(|_| tools.version("envoy", "--version"));
     let facts = [
         ("processor", processor),
         ("memory", memory.map(|kib| format!("{:.0} GiB", kib as f64 / f64::from(1 << 20)))),
         ("kernel", Some(read("/proc/sys/kernel/osrelease").trim().to_owned())),
-        ("sotto", output(Command::new(sotto).arg("--version")).map(|version| match commit {
-            Some(commit) => format!("{version} ({commit})"),
-            None => version,
-        })),
-        ("envoy", envoy.and_then(|text| text.split('/').find(|part| part.starts_with(|c: char| c.is_ascii_digit()) && part.contains('.')).map(str::to_owned))),
+        (
+            "sotto",
+            output(Command::new(sotto).arg("--version")).map(|version| match commit {
+                Some(commit) => format!("{version} ({commit})"),
+                None => version,
+            }),
+        ),
+        (
+            "envoy",
+            envoy.and_then(|text| {
+                text.split('/')
+                    .find(|part| part.starts_with(|c: char| c.is_ascii_digit()) && part.contains('.'))
+                    .map(str::to_owned)
+            }),
+        ),
         ("ztunnel", ztunnel.map(|text| quoted(&text, "Version:\"").unwrap_or(text))),
         ("iperf3", tools.version("iperf3", "--version")),
         ("wrk", tools.version("wrk", "--version")),

@@ -35,7 +35,9 @@ impl Results {
         let mut values: BTreeMap<_, Vec<_>> = BTreeMap::new();
         let mut contestants = Vec::new();
         for sample in document["samples"].as_array().context("no list `samples`")? {
-            let text = |name: &str| sample[name].as_str().map(str::to_owned).with_context(|| format!("a sample without {name}"));
+            let text = |name: &str| {
+                sample[name].as_str().map(str::to_owned).with_context(|| format!("a sample without {name}"))
+            };
             let (contestant, figure) = (text("contestant")?, text("figure")?);
             let value = sample["value"].as_f64().with_context(|| format!("{figure} of {contestant} has no value"))?;
             if !contestants.contains(&contestant) {
@@ -76,7 +78,9 @@ impl Results {
     /// What is known of the run and the machine.
     pub(super) fn facts(&self) -> Vec<(String, String)> {
         let facts = self.document["facts"].as_object().into_iter().flatten();
-        facts.map(|(name, value)| (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned))).collect()
+        facts
+            .map(|(name, value)| (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+            .collect()
     }
 
     /// What a reader has to know.
@@ -123,7 +127,9 @@ fn spread(values: impl Iterator<Item = f64>) -> Option<Spread> {
 #[cfg(test)]
 pub(super) fn sample() -> Results {
     let mut samples = Vec::new();
-    for (contestant, values) in [("plain", [100.0, 120.0, 110.0]), ("ztunnel", [20.0, 30.0, 22.0]), ("sotto", [50.0, 54.0, 66.0])] {
+    for (contestant, values) in
+        [("plain", [100.0, 120.0, 110.0]), ("ztunnel", [20.0, 30.0, 22.0]), ("sotto", [50.0, 54.0, 66.0])]
+    {
         for (round, value) in values.iter().enumerate() {
             samples.push(serde_json::json!({ "contestant": contestant, "figure": "requests_per_s", "round": round, "value": value }));
         }

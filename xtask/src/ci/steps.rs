@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
+use super::{deny, instructions};
 use crate::process::{Task, seconds};
 use crate::setup::prepare;
 use crate::tiers::Totals;
 use crate::tiers::runner::{Selection, run_all};
 use crate::workspace::Workspace;
-use super::{deny, instructions};
 use crate::{ebpf, tidy};
 
 /// How a step went: what there is to say about it, or what went wrong.
