@@ -14,6 +14,9 @@ use crate::usage::{Cpu, Meter, Processes};
 /// Connections of the load at a fixed rate.
 const PACED_CONNECTIONS: u32 = 8;
 
+/// The part of the fixed rate that has to be answered for latencies at that rate to mean anything.
+const HELD: f64 = 0.95;
+
 /// Small requests a second beside a bulk transfer, and how many connections they use.
 const BESIDE: (u32, u32) = (500, 2);
 
@@ -144,6 +147,12 @@ impl Turn<'_> {
         self.sample("paced_p99_us", latency.p99);
         self.sample("paced_p999_us", latency.p999);
         self.sample("paced_per_s", latency.per_second);
+        if latency.per_second < f64::from(self.options.rate) * HELD {
+            let (name, round, got, rate) = (self.contestant.name(), self.round, latency.per_second, self.options.rate);
+            self.record.note(format_args!(
+                "round {round}, {name}: answered {got:.0} of {rate} requests a second; its latencies at that rate are those of a queue"
+            ));
+        }
         Ok(())
     }
 
