@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use harness::Pod;
 
-use crate::carriers::{Change, Contestant};
+use crate::carriers::contestant::{Change, Contestant};
 use crate::load::{http, idle};
 use crate::output::{Record, say};
 

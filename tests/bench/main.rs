@@ -11,6 +11,7 @@ mod profile;
 mod rounds;
 mod size;
 mod tools;
+mod turn;
 mod usage;
 
 use std::panic::catch_unwind;

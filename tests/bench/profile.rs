@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::carriers::Contestant;
+use crate::carriers::contestant::Contestant;
 use crate::load::{bulk, http};
 use crate::output::{Record, say};
 

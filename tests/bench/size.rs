@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use harness::{Agent, DEADLINE, Mesh, Pod};
 use serde_json::json;
 
-use crate::carriers::{Contestant, NAMES};
+use crate::carriers::contestant::{Contestant, NAMES};
 use crate::load::{http, idle};
 use crate::output::{Record, say};
 use crate::pair::Pair;

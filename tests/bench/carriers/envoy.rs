@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use harness::{Conn, Mesh, Node, Pod, Process, eventually};
 
+use super::contestant::{self, Change, Contestant};
 use super::envoy_config::{self, Mode};
 use super::identity::Authority;
 use super::{Change, Contestant};
@@ -45,7 +46,7 @@ impl Envoy {
             record.note(format_args!("{} is left out: there is no Envoy", mode.name()));
             return Ok(None);
         };
-        let mesh = super::mesh()?;
+        let mesh = contestant::mesh()?;
         let authority = Authority::create(&mesh)?;
         let (a, b) = (mesh.node("a"), mesh.node("b"));
         let (client, server) = (a.pod("client").start(), b.pod("server").start());

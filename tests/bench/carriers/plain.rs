@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::Contestant;
+use super::contestant::{self, Contestant};
 use crate::pair::Pair;
 use crate::usage::Processes;
 
@@ -16,7 +16,7 @@ pub(super) struct Plain {
 
 impl Plain {
     pub(super) fn set_up(local: bool) -> Result<Self> {
-        let mesh = super::mesh()?;
+        let mesh = contestant::mesh()?;
         let (a, b) = (mesh.node("a"), mesh.node("b"));
         let client = a.pod("client").start();
         let server = if local { a.pod("server").start() } else { b.pod("server").start() };

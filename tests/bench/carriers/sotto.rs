@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use harness::{Agent, Mesh, Node, Pod};
 
-use super::{Change, Contestant};
+use super::contestant::{self, Change, Contestant};
 use crate::output::Record;
 use crate::pair::Pair;
 use crate::usage::Processes;
@@ -46,7 +46,7 @@ impl Sotto {
             ));
             return Ok(None);
         }
-        let mesh = super::mesh()?;
+        let mesh = contestant::mesh()?;
         let (a, b) = (mesh.node("a"), mesh.node("b"));
         let client = a.pod("client").start();
         let server = if way == Way::SameNode { a.pod("server").start() } else { b.pod("server").start() };

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use harness::{Mesh, Node, NodeZtunnel, Pod, ZtunnelProgram};
 
-use super::{Change, Contestant};
+use super::contestant::{self, Change, Contestant};
 use crate::output::Record;
 use crate::pair::Pair;
 use crate::usage::Processes;
@@ -27,7 +27,7 @@ impl Ztunnels {
             record.note("ztunnel is left out: ZTUNNEL_BIN names none");
             return Ok(None);
         };
-        let mesh = super::mesh()?;
+        let mesh = contestant::mesh()?;
         program.share_authority(&mesh);
         let nodes = [mesh.node("a"), mesh.node("b")];
         let (client, server) = (nodes[0].pod("client").start(), nodes[1].pod("server").start());

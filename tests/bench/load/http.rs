@@ -82,8 +82,7 @@ fn read(text: &str) -> Result<Http> {
     let after = |word: &str| text.lines().find_map(|line| line.trim().strip_prefix(word)).map(str::trim);
     let need = |word: &str| after(word).with_context(|| format!("wrk tells no {word}:\n{text}"));
     let requests = text.lines().find_map(|line| line.trim().split_once(" requests in ")?.0.parse().ok());
-    let broken: f64 =
-        after("Socket errors:").map_or(0.0, |rest| rest.split(',').filter_map(|part| last_number(part)).sum());
+    let broken: f64 = after("Socket errors:").map_or(0.0, |rest| rest.split(',').filter_map(last_number).sum());
     let refused = after("Non-2xx or 3xx responses:").and_then(last_number).unwrap_or(0.0);
     Ok(Http {
         requests: requests.with_context(|| format!("wrk tells no number of requests:\n{text}"))?,

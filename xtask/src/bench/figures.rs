@@ -38,9 +38,9 @@ pub(super) const GROUPS: &[(&str, &[Figure])] = &[
     (
         "Latency at a fixed rate",
         &[
-            less("paced_p50_us", "p50", "µs"),
-            less("paced_p99_us", "p99", "µs"),
-            less("paced_p999_us", "p99.9", "µs"),
+            less("paced_p50_us", "fixed rate, p50", "µs"),
+            less("paced_p99_us", "fixed rate, p99", "µs"),
+            less("paced_p999_us", "fixed rate, p99.9", "µs"),
             less("alone_p50_us", "500 requests/s alone, p50", "µs"),
             less("beside_p50_us", "  beside a bulk transfer, p50", "µs"),
             less("beside_p99_us", "  beside a bulk transfer, p99", "µs"),

@@ -48,12 +48,19 @@ pub(super) fn render(results: &Results) -> String {
             continue;
         }
         let _ = writeln!(text, "<h2>{}</h2>\n<div class=\"charts\">", escaped(group));
+        let mut above = "";
         for (figure, chart) in &charts {
+            // A chart stands alone: what is a part of the figure above it says so.
+            let title = figure.title.strip_prefix("  ").map(|part| format!("{above}: {part}"));
+            if title.is_none() {
+                above = figure.title;
+            }
+            let title = title.unwrap_or_else(|| figure.title.to_owned());
             let better = if figure.more { "more is better" } else { "less is better" };
             let _ = writeln!(
                 text,
                 "<div><h3>{} <small>{}, {better}</small></h3>{chart}</div>",
-                escaped(figure.title.trim()),
+                escaped(&title),
                 figure.unit
             );
         }

@@ -10,6 +10,10 @@ use super::results::Results;
 const TITLE: usize = 40;
 /// Width of a contestant's column.
 const CELL: usize = 17;
+/// Width of a column of ratios with what they lie between.
+const PAIR: usize = 24;
+/// Above this share of the machine that others used, no bar is judged.
+const NOISE: f64 = 0.1;
 /// Those that are compared with each of the others.
 const OURS: [&str; 2] = ["sotto", "sotto-h2"];
 /// The others.
@@ -76,7 +80,7 @@ fn peers(results: &Results) -> String {
             continue;
         }
         let _ = write!(text, "\n{:TITLE$}", format!("{ours} as a multiple of"));
-        there.iter().for_each(|peer| text.push_str(&format!("{peer:>CELL$}")));
+        there.iter().for_each(|peer| text.push_str(&format!("{peer:>PAIR$}")));
         text.push('\n');
         for figure in GROUPS.iter().flat_map(|(_, figures)| *figures) {
             let cells: Vec<_> = there.iter().map(|peer| results.ratio(figure.id, ours, peer)).collect();
@@ -87,9 +91,9 @@ fn peers(results: &Results) -> String {
             for cell in cells {
                 let shown = cell.map_or_else(
                     || "-".to_owned(),
-                    |cell| format!("{:.2} {:.2}–{:.2}", cell.median, cell.min, cell.max),
+                    |cell| format!("{} {}–{}", multiple(cell.median), multiple(cell.min), multiple(cell.max)),
                 );
-                text.push_str(&format!("{shown:>CELL$}"));
+                text.push_str(&format!("{shown:>PAIR$}"));
             }
             text.push('\n');
         }
@@ -99,13 +103,19 @@ fn peers(results: &Results) -> String {
 
 fn bars(results: &Results) -> String {
     let mut text = String::new();
+    let noise = noise(results);
+    let word = |met: bool| match (noise > NOISE, met) {
+        (true, _) => "NOISE",
+        (false, true) => "met",
+        (false, false) => "NOT MET",
+    };
     for bar in BARS {
         let Some(verdict) = bar.judge(results) else { continue };
         let what = named(bar.figure).map_or(bar.figure, |figure| figure.title.trim());
         let _ = writeln!(
             text,
             "{:8} {:11} / {:11} {what:36} {:>7.2}  wanted {}",
-            if verdict.met { "met" } else { "NOT MET" },
+            word(verdict.met),
             bar.contestant,
             bar.peer,
             verdict.ratio,
@@ -113,14 +123,31 @@ fn bars(results: &Results) -> String {
         );
     }
     if let Some(beside) = results.spread(BESIDE.0, "sotto") {
-        let word = if beside.median <= BESIDE.1 { "met" } else { "NOT MET" };
+        let word = word(beside.median <= BESIDE.1);
         let _ = writeln!(
             text,
             "{word:8} {:11} / {:11} {:36} {:>7.2}  wanted ≤ {:.2}",
             "sotto", "itself", "p50 beside a bulk transfer / alone", beside.median, BESIDE.1
         );
     }
-    if text.is_empty() { text } else { format!("\nBars (contestant / peer)\n{text}") }
+    if text.is_empty() {
+        return text;
+    }
+    let doubt = if noise > NOISE {
+        format!(
+            "Other processes used up to {:.0} % of the machine: nothing is judged. Run it where nothing else runs.\n",
+            noise * 100.0
+        )
+    } else {
+        String::new()
+    };
+    format!("\nBars (contestant / peer)\n{doubt}{text}")
+}
+
+/// The share of the machine that other processes used, in the turns of the contestant that was disturbed most.
+fn noise(results: &Results) -> f64 {
+    let shares = results.contestants().iter().filter_map(|name| results.spread("others_share", name));
+    shares.map(|share| share.median).fold(0.0, f64::max)
 }
 
 #[cfg(test)]
@@ -129,12 +156,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nothing_is_judged_on_a_machine_that_others_use() {
+        let mut document: serde_json::Value = serde_json::from_str(&sample().json()).unwrap();
+        let share = serde_json::json!({ "contestant": "plain", "figure": "others_share", "round": 0, "value": 0.4 });
+        document["samples"].as_array_mut().unwrap().push(share);
+        let text = render(&Results::parse(&document.to_string()).unwrap());
+        assert!(text.contains("used up to 40 %") && text.contains("NOISE    sotto"), "{text}");
+        assert!(!text.contains("met      sotto"), "{text}");
+    }
+
+    #[test]
     fn a_figure_has_its_median_its_ratio_and_its_spread() {
         let text = render(&sample());
         let row = text.lines().find(|line| line.starts_with("requests, 16")).unwrap();
         assert!(row.contains("54.0 0.50x") && row.contains("22.0 0.20x"), "{text}");
         assert!(text.contains("50.0–66.0"), "{text}");
-        assert!(text.contains("2.50 1.80–3.00"), "{text}");
+        assert!(text.contains("2.50x 1.80x–3.00x"), "{text}");
         assert!(text.contains("met      sotto       / ztunnel     requests, 16 connections"), "{text}");
     }
 }

