@@ -165,31 +165,6 @@ impl Batch {
         self.sealed
     }
 
-    /// Adds all of `text` to one record, or nothing if there is no room.
-    ///
-    /// # Panics
-    /// When `text` is longer than a record.
-    pub fn append(&mut self, text: &[u8]) -> bool {
-        assert!(text.len() <= MOST, "more than a record: {}", text.len());
-        if self.sealed {
-            return false;
-        }
-        if !self.last().is_some_and(|last| last.length + text.len() <= MOST) {
-            if self.end() + HEAD + text.len() + TAIL > self.bytes.len() {
-                return false;
-            }
-            self.begin();
-        }
-        let Some(last) = self.records.last_mut() else { return false };
-        let at = last.plain_end();
-        if at + text.len() + TAIL > self.bytes.len() {
-            return false;
-        }
-        self.bytes[at..at + text.len()].copy_from_slice(text);
-        last.length += text.len();
-        true
-    }
-
     /// Adds as much of `text` as there is room for, in as many records as that takes, and says how much.
     pub fn fill(&mut self, text: &[u8]) -> usize {
         let Some(room) = self.room(0, text.len(), SLOTS) else { return 0 };
@@ -408,7 +383,7 @@ mod tests {
             amount += offered;
         }
         assert!(amount >= SLOTS * (MOST - 4), "{amount}");
-        assert!(!batch.append(&[0; 100]));
+        assert_eq!(batch.fill(&[0; 100]), 0);
         assert_eq!(parts(&plain(&batch)).1.len(), amount);
     }
 
@@ -424,19 +399,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_appended_is_never_split() {
-        let mut batch = Batch::new();
-        let text = vec![7; 9000];
-        let mut appended = 0;
-        while batch.append(&text) {
-            appended += 1;
-        }
-        assert!(batch.records().iter().all(|record| record.length == 9000));
-        assert_eq!(plain(&batch).len(), 9000 * appended);
-        assert!(appended >= SLOTS, "{appended}");
-    }
-
-    #[test]
     fn buffers_are_used_again() {
         let first = Batch::new();
         let address = first.bytes.as_ptr();
@@ -447,11 +409,11 @@ mod tests {
     #[test]
     fn sealing_sees_every_record_with_the_room_around_it() {
         let mut batch = Batch::new();
-        assert!(batch.append(b"one") && batch.append(&[1; MOST - 3]) && batch.append(b"two"));
+        assert_eq!((batch.fill(b"one"), batch.fill(&[1; MOST]), batch.fill(b"two")), (3, MOST, 3));
         let mut seen = Vec::new();
         batch.seal(|record, length| seen.push((record.len(), length)));
-        assert_eq!(seen, [(HEAD + MOST + TAIL, MOST), (HEAD + 3 + TAIL, 3)]);
-        assert!(batch.is_sealed() && !batch.append(b"late"));
+        assert_eq!(seen, [(HEAD + MOST + TAIL, MOST), (HEAD + 6 + TAIL, 6)]);
+        assert!(batch.is_sealed() && batch.fill(b"late") == 0);
         let all = batch.unsent().len();
         batch.sent(10);
         assert_eq!(batch.unsent().len(), all - 10);

@@ -13,7 +13,6 @@ use harness::{Conn, Mesh, Node, Pod, Process, eventually};
 use super::contestant::{self, Change, Contestant};
 use super::envoy_config::{self, Mode};
 use super::identity::Authority;
-use super::{Change, Contestant};
 use crate::output::Record;
 use crate::pair::Pair;
 use crate::tools::find;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Series, Table};
+use super::table::{Series, Table};
 use crate::model::identity::Identity;
 use crate::model::service::Service;
 use crate::model::workload::Workload;

@@ -1,13 +1,15 @@
 //! Series: who is counted together, what goes, and what a connection costs.
 
-use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
-use super::*;
+use super::table::*;
 use crate::model::enrolment::Enrolment;
 use crate::model::identity::{Identity, TrustDomain};
 use crate::model::service::Service;
 use crate::model::workload::{Locality, ObjectName, Owner, OwnerKind, Workload};
-use crate::telemetry::labels::SecurityPolicy;
+use crate::telemetry::labels::{Parties, Reporter, ResponseFlags, SecurityPolicy};
 
 fn workload(name: &str) -> Arc<Workload> {
     Arc::new(Workload {

@@ -265,10 +265,9 @@ impl Inner {
         let port = &mut stream.port;
         if !port.accepted {
             self.abandoned += 1;
-            port.answer = Some(Err(match reason {
-                ResetReason::Refused => NotProcessed::RefusedStream.into(),
-                reason => OpenError::Reset(reason),
-            }));
+            let refused = reason == ResetReason::Refused;
+            let why = if refused { NotProcessed::RefusedStream.into() } else { OpenError::Reset(reason) };
+            port.answer = Some(Err(why));
         }
         port.breaks(&StreamError::Reset(reason));
     }

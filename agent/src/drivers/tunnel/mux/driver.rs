@@ -177,8 +177,8 @@ impl<R> Drop for Driver<R> {
 
 /// Why nothing can be received any more: what the peer said as it broke off, if it did.
 fn broken(error: &io::Error) -> TunnelError {
-    match error.kind() {
-        io::ErrorKind::InvalidData => TunnelError::Records(error.to_string()),
-        kind => TunnelError::Io(kind),
+    if error.kind() == io::ErrorKind::InvalidData {
+        return TunnelError::Records(error.to_string());
     }
+    TunnelError::Io(error.kind())
 }

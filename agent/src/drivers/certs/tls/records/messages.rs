@@ -93,6 +93,7 @@ impl Messages {
     }
 
     /// The plain text of an alert.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else an alert says, it is the end")]
     pub(super) fn alert(&mut self, text: &[u8]) -> Result<Said, RecordError> {
         let &[_, description] = text else { return Err(RecordError::malformed("an alert of the wrong length")) };
         match AlertDescription::from(description) {

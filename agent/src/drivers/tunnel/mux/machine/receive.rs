@@ -64,6 +64,17 @@ impl<P: Default> Machine<P> {
             Kind::Data | Kind::Hello | Kind::Pong => return Ok(()),
             Kind::Accept | Kind::Refuse | Kind::Fin | Kind::Reset | Kind::Credit => {}
         }
+        self.take_of_stream(id, kind, payload, events)
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is left is FIN; the others have been acted on")]
+    fn take_of_stream(
+        &mut self,
+        id: u32,
+        kind: Kind,
+        payload: &[u8],
+        events: &mut Vec<Event>,
+    ) -> Result<(), Violation> {
         let side = self.side;
         let Some(stream) = self.existing(id)? else { return Ok(()) };
         events.push(match kind {

@@ -1,8 +1,4 @@
-//! The counters of connections between parties: looked up once per connection, counted in without a lock.
-//!
-//! One table has every series. Each thread has a small cache in front of it that knows parties by where they are in memory, so that
-//! a new connection between parties that have talked before costs the hash of a few words. A series that no connection uses and that
-//! has not been touched for a while is dropped; past a number of series all others count together, under `overflow`.
+//! The table of all series, and the handles that connections count with.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,13 +12,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::labels::{ConnectionLabels, Parties, Reporter, ResponseFlags};
-
-mod cache;
-#[cfg(test)]
-mod tests;
-
-pub use cache::forget_parties;
+use super::cache;
+use crate::telemetry::labels::{ConnectionLabels, Parties, Reporter, ResponseFlags};
 
 /// What keeps the number of series within bounds.
 #[derive(Clone, Copy, Debug)]
@@ -42,46 +33,46 @@ impl Default for Limits {
 
 /// All series of a process.
 #[derive(Clone, Debug)]
-pub struct ConnectionSeries(Arc<Table>);
+pub struct ConnectionSeries(pub(super) Arc<Table>);
 
 #[derive(Debug)]
-struct Table {
-    cluster: Arc<str>,
-    limits: Limits,
-    start: Instant,
+pub(super) struct Table {
+    pub(super) cluster: Arc<str>,
+    pub(super) limits: Limits,
+    pub(super) start: Instant,
     /// Seconds since the start when somebody last looked at the clock.
-    now: AtomicU64,
-    series: Mutex<HashMap<ConnectionLabels, Arc<Series>>>,
+    pub(super) now: AtomicU64,
+    pub(super) series: Mutex<HashMap<ConnectionLabels, Arc<Series>>>,
     /// Pairs of parties that are counted under `overflow`.
-    overflowed: Counter,
+    pub(super) overflowed: Counter,
 }
 
 /// The counters of one set of labels.
 #[derive(Debug)]
-struct Series {
-    labels: ConnectionLabels,
-    opened: AtomicU64,
-    closed: AtomicU64,
-    failed: AtomicU64,
-    sent: AtomicU64,
-    received: AtomicU64,
+pub(super) struct Series {
+    pub(super) labels: ConnectionLabels,
+    pub(super) opened: AtomicU64,
+    pub(super) closed: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) sent: AtomicU64,
+    pub(super) received: AtomicU64,
     /// Who counts here; [`RETIRED`] once nobody may begin to.
-    users: AtomicU64,
+    pub(super) users: AtomicU64,
     /// [`Table::now`] when the last user left.
-    touched: AtomicU64,
+    pub(super) touched: AtomicU64,
 }
 
 /// The place where one connection is counted. As long as it is there, its series is.
 #[derive(Debug)]
 pub struct Counted {
-    series: Arc<Series>,
-    table: Arc<Table>,
+    pub(super) series: Arc<Series>,
+    pub(super) table: Arc<Table>,
 }
 
-const RETIRED: u64 = 1 << 63;
+pub(super) const RETIRED: u64 = 1 << 63;
 
 /// How often the table is looked through at most, in seconds.
-const SWEEP_EVERY: u64 = 30;
+pub(super) const SWEEP_EVERY: u64 = 30;
 
 impl ConnectionSeries {
     /// An empty table for the connections of an agent in `cluster`.
@@ -128,12 +119,12 @@ impl ConnectionSeries {
     }
 
     /// Istio's families, read at each scrape; `istio_` goes before their names.
-    pub(super) fn collector(&self) -> Box<dyn Collector> {
+    pub(in crate::telemetry) fn collector(&self) -> Box<dyn Collector> {
         Box::new(Arc::clone(&self.0))
     }
 
     /// What is told of the table itself.
-    pub(super) fn register(&self, registry: &mut Registry) {
+    pub(in crate::telemetry) fn register(&self, registry: &mut Registry) {
         let help = "Times that parties had to be counted under the labels `overflow`, since there were too many others";
         registry.register("sotto_series_overflowed", help, self.0.overflowed.clone());
     }
@@ -171,7 +162,7 @@ impl Drop for Counted {
 
 impl Table {
     /// The series of these labels with one more user, made if need be.
-    fn acquire(&self, labels: ConnectionLabels) -> Arc<Series> {
+    pub(super) fn acquire(&self, labels: ConnectionLabels) -> Arc<Series> {
         let mut all = self.lock();
         if let Some(series) = all.get(&labels).filter(|series| series.enter()) {
             return Arc::clone(series);
@@ -189,7 +180,7 @@ impl Table {
         Arc::clone(made)
     }
 
-    fn expire(&self, now: Instant) {
+    pub(super) fn expire(&self, now: Instant) {
         let now = now.saturating_duration_since(self.start).as_secs();
         let before = self.now.swap(now, Ordering::Relaxed);
         let every = (self.limits.idle.as_secs() / 2).clamp(1, SWEEP_EVERY);
@@ -200,13 +191,13 @@ impl Table {
         self.lock().retain(|_, series| series.touched.load(Ordering::Relaxed) >= oldest || !series.retire());
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ConnectionLabels, Arc<Series>>> {
+    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ConnectionLabels, Arc<Series>>> {
         self.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Series {
-    fn new(labels: ConnectionLabels) -> Self {
+    pub(super) fn new(labels: ConnectionLabels) -> Self {
         let zero = || AtomicU64::new(0);
         Self {
             labels,
@@ -221,7 +212,7 @@ impl Series {
     }
 
     /// One more user, unless it has been dropped from the table.
-    fn enter(&self) -> bool {
+    pub(super) fn enter(&self) -> bool {
         let open = self.users.fetch_add(1, Ordering::Acquire) & RETIRED == 0;
         if !open {
             self.users.fetch_sub(1, Ordering::Relaxed);
@@ -230,12 +221,12 @@ impl Series {
     }
 
     /// Lets nobody in any more, unless somebody is in.
-    fn retire(&self) -> bool {
+    pub(super) fn retire(&self) -> bool {
         self.users.compare_exchange(0, RETIRED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Whether it has had a connection that was carried, and not failures alone.
-    fn carried(&self) -> bool {
+    pub(super) fn carried(&self) -> bool {
         self.opened.load(Ordering::Relaxed) > 0
     }
 }
@@ -244,7 +235,7 @@ impl Series {
 /// from either reporter. Istio names those without OpenMetrics' order of words ("sent_bytes", not "bytes_sent").
 type Family = (&'static str, &'static str, Option<Unit>, fn(&Series) -> Option<&AtomicU64>);
 
-const FAMILIES: [Family; 5] = [
+pub(super) const FAMILIES: [Family; 5] = [
     ("tcp_connections_opened", "TCP connections opened", None, |s| s.carried().then_some(&s.opened)),
     ("tcp_connections_closed", "TCP connections closed", None, |s| s.carried().then_some(&s.closed)),
     ("tcp_connections_failed", "TCP connections that ended before a byte could be relayed", None, |s| {
