@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::installed::{Installed, Load, SETTLE, SYSTEM, ask, first_act, is_marked, label, serve, wait_marked};
+use crate::installed::{Installed, Load, SETTLE, SYSTEM, ask, first_act, is_marked, serve, wait_marked};
 use crate::residue::assert_no_trace;
 use crate::rights::assert_rights_are_exact;
 

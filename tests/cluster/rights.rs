@@ -17,7 +17,7 @@ const ACCOUNTS: [&str; 2] = ["sotto-node", "sotto-controller"];
 #[track_caller]
 pub(crate) fn assert_rights_are_exact(cluster: &Cluster) {
     let audit = cluster.audit();
-    let refused: BTreeSet<_> = audit.iter().filter(|entry| is(entry, "forbid")).map(|entry| shown(entry)).collect();
+    let refused: BTreeSet<_> = audit.iter().filter(|entry| is(entry, "forbid")).map(shown).collect();
     assert!(refused.is_empty(), "asked for without a right: {refused:#?}");
     let used: BTreeSet<Right> = audit.iter().filter(|entry| is(entry, "allow")).filter_map(asked).collect();
     assert!(used.len() > 20, "the audit log tells too little: {used:#?}");
@@ -59,19 +59,12 @@ fn given(cluster: &Cluster) -> Vec<Right> {
                 |field: &str| -> Vec<String> { rule[field].as_array().into_iter().flatten().map(text).collect() };
             let names =
                 Some(list("resourceNames")).filter(|names| !names.is_empty()).unwrap_or_else(|| vec![String::new()]);
+            let (groups, resources) = (list("apiGroups"), list("resources"));
+            let places = || groups.iter().flat_map(|group| resources.iter().map(move |resource| (group, resource)));
             for verb in list("verbs") {
-                for group in list("apiGroups") {
-                    for resource in list("resources") {
-                        for name in &names {
-                            rights.push((
-                                account.to_owned(),
-                                verb.clone(),
-                                group.clone(),
-                                resource.clone(),
-                                name.clone(),
-                            ));
-                        }
-                    }
+                for (name, (group, resource)) in names.iter().flat_map(|name| places().map(move |place| (name, place)))
+                {
+                    rights.push((account.to_owned(), verb.clone(), group.clone(), resource.clone(), name.clone()));
                 }
             }
         }
