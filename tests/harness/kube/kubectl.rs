@@ -101,10 +101,9 @@ impl Kubectl {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start kubectl: {error}"));
         let sent = child.stdin.take().map(|mut stdin| stdin.write_all(text.as_bytes()));
-        let output = child.wait_with_output().expect("kubectl can be waited for");
-        match sent {
-            Some(Ok(())) => outcome(&output),
-            unsent => Err(format!("{unsent:?}: {:?}", outcome(&output))),
+        match (sent, child.wait_with_output()) {
+            (Some(Ok(())), Ok(output)) => outcome(&output),
+            (unsent, ended) => Err(format!("{unsent:?}, {:?}", ended.map(|output| outcome(&output)))),
         }
     }
 
