@@ -153,3 +153,28 @@ fn a_kind_that_is_defined_later_is_found_and_a_wrong_object_spoils_nothing() {
     server.patch(path, &json!({"spec": {"mtls": {"mode": "PERMISSIVE"}}}));
     followed.wait("mended", |state| state.problems.is_empty() && !strict(state));
 }
+
+#[test]
+fn of_two_pods_with_one_address_one_has_it_and_the_other_is_named() {
+    let Some(server) = ApiServer::start("of_two_pods_with_one_address") else { return };
+    let ambient = json!({"istio.io/dataplane-mode": "ambient"});
+    server.create_all(&[objects::namespace("demo", &ambient), objects::namespace("plain", &json!({}))]);
+    server.create(&objects::pod("demo", "web", "10.0.0.1"));
+    let followed = Followed::start(&server.kubeconfig());
+    followed.wait("the first pod", |state| enrolled(state, "demo", "web"));
+    // Somebody outside of the mesh claims the address.
+    let owner = |state: &MeshState| {
+        let address = "10.0.0.1".parse().unwrap();
+        let mut owners = state.view.workloads().filter(|workload| workload.ips.contains(&address));
+        let names: Vec<_> = owners.by_ref().map(|workload| workload.pod.to_string()).collect();
+        names.join(" ")
+    };
+    server.create(&objects::pod("plain", "thief", "10.0.0.1"));
+    let state = followed.wait("the claim is reported", |state| !state.problems.is_empty());
+    let said = state.problems[0].to_string();
+    assert!(said.contains("Pod plain/thief") && said.contains("10.0.0.1 is the address of Pod demo/web"), "{said}");
+    assert_eq!(owner(&state), "demo/web", "traffic to it does not leave in clear");
+    server.patch("/api/v1/namespaces/demo/pods/web/status", &json!({"status": {"phase": "Succeeded"}}));
+    let state = followed.wait("the first has ended", |state| state.problems.is_empty());
+    assert_eq!(owner(&state), "plain/thief", "who has ended has no address");
+}

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use harness::kube::Cluster;
 use serde_json::Value;
 
-use crate::installed::SYSTEM;
+use crate::installed::{Installed, SYSTEM};
 
 /// Who asked or may ask: the service account; verb, API group, resource with subresource, and name where rights name one.
 type Right = (String, String, String, String, String);
@@ -15,8 +15,11 @@ const ACCOUNTS: [&str; 2] = ["sotto-node", "sotto-controller"];
 
 /// To be called when everything that needs rights has happened.
 #[track_caller]
-pub(crate) fn assert_rights_are_exact(cluster: &Cluster) {
-    let audit = cluster.audit();
+pub(crate) fn assert_rights_are_exact(mesh: &Installed<'_>) {
+    let (cluster, since) = (mesh.cluster, mesh.since());
+    let mut audit = cluster.audit();
+    // An earlier mesh lost its rights while it was removed.
+    audit.retain(|entry| entry["requestReceivedTimestamp"].as_str().is_some_and(|at| at >= since.as_str()));
     let refused: BTreeSet<_> = audit.iter().filter(|entry| is(entry, "forbid")).map(shown).collect();
     assert!(refused.is_empty(), "asked for without a right: {refused:#?}");
     let used: BTreeSet<Right> = audit.iter().filter(|entry| is(entry, "allow")).filter_map(asked).collect();
@@ -52,24 +55,33 @@ fn asked(entry: &Value) -> Option<Right> {
 fn given(cluster: &Cluster) -> Vec<Right> {
     let mut rights = Vec::new();
     for account in ACCOUNTS {
-        let roles =
-            [cluster.kubectl().get(&["clusterrole", account]), cluster.kubectl().get(&["-n", SYSTEM, "role", account])];
+        let kubectl = cluster.kubectl();
+        let roles = [kubectl.get(&["clusterrole", account]), kubectl.get(&["-n", SYSTEM, "role", account])];
         for rule in roles.iter().flat_map(|role| role["rules"].as_array().cloned().unwrap_or_default()) {
-            let list =
-                |field: &str| -> Vec<String> { rule[field].as_array().into_iter().flatten().map(text).collect() };
-            let names =
-                Some(list("resourceNames")).filter(|names| !names.is_empty()).unwrap_or_else(|| vec![String::new()]);
-            let (groups, resources) = (list("apiGroups"), list("resources"));
-            let places = || groups.iter().flat_map(|group| resources.iter().map(move |resource| (group, resource)));
-            for verb in list("verbs") {
-                for (name, (group, resource)) in names.iter().flat_map(|name| places().map(move |place| (name, place)))
-                {
-                    rights.push((account.to_owned(), verb.clone(), group.clone(), resource.clone(), name.clone()));
-                }
-            }
+            rights.extend(single(account, &rule));
         }
     }
     rights
+}
+
+/// A rule stands for every combination of what it lists.
+fn single(account: &str, rule: &Value) -> Vec<Right> {
+    let list = |field: &str| -> Vec<String> { rule[field].as_array().into_iter().flatten().map(text).collect() };
+    let names = Some(list("resourceNames")).filter(|names| !names.is_empty()).unwrap_or_else(|| vec![String::new()]);
+    let mut rights = vec![(account.to_owned(), String::new(), String::new(), String::new(), String::new())];
+    rights = combine(&rights, &list("verbs"), |right, verb| right.1 = verb);
+    rights = combine(&rights, &list("apiGroups"), |right, group| right.2 = group);
+    rights = combine(&rights, &list("resources"), |right, resource| right.3 = resource);
+    combine(&rights, &names, |right, name| right.4 = name)
+}
+
+fn combine(rights: &[Right], values: &[String], set: impl Fn(&mut Right, String)) -> Vec<Right> {
+    let all = rights.iter().flat_map(|right| values.iter().map(move |value| (right.clone(), value.clone())));
+    all.map(|(mut right, value)| {
+        set(&mut right, value);
+        right
+    })
+    .collect()
 }
 
 fn covers(right: &Right, used: &Right) -> bool {

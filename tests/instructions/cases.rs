@@ -24,8 +24,11 @@ use crate::state;
 /// One turn of a case; it is told which.
 pub(crate) type Case = Box<dyn Fn(usize)>;
 
-/// Names, and what makes the case ready.
-pub(crate) const ALL: [(&str, fn() -> Case); 10] = [
+/// A case's name, and what makes it ready.
+type Named = (&'static str, fn() -> Case);
+
+/// All of them.
+pub(crate) const ALL: [Named; 10] = [
     ("route-to-service", route_to_service),
     ("route-to-pod", route_to_pod),
     ("evaluate-10-policies", evaluate_policies),

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
@@ -18,11 +19,15 @@ const STATE: &str = "SOTTO_CLUSTER_STATE";
 /// Where cgroup hierarchies are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// A running cluster, shared by all tests of the program.
+/// Held by the test that has the cluster: what one takes away another would miss.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A running cluster. All tests of the program have it, one after the other.
 #[derive(Debug)]
 pub struct Cluster {
     kubectl: Kubectl,
     state: PathBuf,
+    _turn: MutexGuard<'static, ()>,
 }
 
 /// A node: processes in namespaces of this machine.
@@ -49,7 +54,8 @@ impl Cluster {
             let _ = writeln!(std::io::stdout().lock(), "skipped: {test}: {why}");
             return None;
         };
-        Some(Self { kubectl: Kubectl::new(Path::new(&kubeconfig)), state: state.into() })
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Self { kubectl: Kubectl::new(Path::new(&kubeconfig)), state: state.into(), _turn: turn })
     }
 
     /// kubectl as administrator.

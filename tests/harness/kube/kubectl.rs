@@ -99,13 +99,11 @@ impl Kubectl {
     fn feed(&self, arguments: &[&str], text: &str) -> Result<String, String> {
         let mut command = self.command(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let cannot = |error: std::io::Error| format!("cannot run kubectl: {error}");
-        let mut child = command.spawn().map_err(cannot)?;
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start kubectl: {error}"));
         let sent = child.stdin.take().map(|mut stdin| stdin.write_all(text.as_bytes()));
-        let output = child.wait_with_output().map_err(cannot)?;
-        match sent {
-            Some(Ok(())) => outcome(&output),
-            unsent => Err(format!("{unsent:?}: {:?}", outcome(&output))),
+        match (sent, child.wait_with_output()) {
+            (Some(Ok(())), Ok(output)) => outcome(&output),
+            (unsent, ended) => Err(format!("{unsent:?}, {:?}", ended.map(|output| outcome(&output)))),
         }
     }
 

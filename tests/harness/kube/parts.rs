@@ -66,6 +66,7 @@ impl Crashed<'_> {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).current_dir(self.cluster.state()).process_group(0).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a descriptor")).stderr(log);
+        #[expect(clippy::zombie_processes, reason = "it outlives the test: the cluster ends it")]
         let child = command.spawn().expect("the API server can be started");
         // Whoever takes the cluster down finds it.
         self.record["pid"] = json!(child.id());

@@ -150,9 +150,12 @@ fn floods_in_a_tunnel_end_it_and_nothing_else() {
         |number: u32, bytes: &dyn Fn(u32) -> Vec<u8>| (0..number).flat_map(|n| bytes(2 * n + 1)).collect::<Vec<u8>>();
     let flood = |what: &str, bytes: &[u8]| {
         let mut raw = scene.tunnel();
+        let begun = Instant::now();
         // It may be cut off before it has sent everything.
         let _ = raw.send(bytes);
+        let sent = begun.elapsed();
         raw.expect_end(what);
+        println!("{what}: sent after {sent:?}, ended after {:?}", begun.elapsed());
     };
     let cancel = |stream| frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
     flood("rapid reset", &many(20_000, &|stream| [request(stream), cancel(stream)].concat()));
@@ -166,9 +169,12 @@ fn floods_in_a_tunnel_end_it_and_nothing_else() {
     // PINGs are answered, as long as somebody reads the answers.
     let mut raw = scene.tunnel();
     let pings = frame(PING, 0, 0, b"question").repeat(1_000);
+    let begun = Instant::now();
     let _ = (0..200).try_for_each(|_| raw.send(&pings));
     drop(raw);
+    println!("PING: given up after {:?}", begun.elapsed());
     scene.assert_contained();
+    println!("all is over after {:?}", begun.elapsed());
 }
 
 #[test]

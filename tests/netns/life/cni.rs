@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -83,12 +83,16 @@ impl Runtime {
         command.env_clear().env("CNI_COMMAND", verb).env("CNI_IFNAME", "eth0").env("CNI_PATH", self.path("bin"));
         command.env("CNI_CONTAINERID", &attachment.container).env("CNI_NETNS", &attachment.netns);
         command.env("CNI_ARGS", &attachment.arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
+        let output = run(&mut command, &config);
         let printed = serde_json::from_slice(&output.stdout).unwrap_or_default();
         if output.status.success() { Ok(printed) } else { Err(printed) }
     }
+}
+
+fn run(command: &mut Command, config: &Value) -> Output {
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
 }
 
 /// A sandbox of a pod.
