@@ -57,7 +57,6 @@ impl Cluster {
 }
 
 impl Crashed<'_> {
-    #[expect(clippy::zombie_processes, reason = "it outlives this test; whoever takes the cluster down ends it")]
     fn start(&mut self) {
         let words = self.record["argv"].as_array().expect("a record has the command line");
         let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
@@ -66,7 +65,7 @@ impl Crashed<'_> {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).current_dir(self.cluster.state()).process_group(0).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a descriptor")).stderr(log);
-        #[expect(clippy::zombie_processes, reason = "it outlives the test: the cluster ends it")]
+        #[expect(clippy::zombie_processes, reason = "it outlives this test; whoever takes the cluster down ends it")]
         let child = command.spawn().expect("the API server can be started");
         // Whoever takes the cluster down finds it.
         self.record["pid"] = json!(child.id());

@@ -68,13 +68,8 @@ impl Runtime {
     }
 
     /// One call, as a runtime makes it: what is printed, and whether it succeeded.
-    #[expect(
-        clippy::unwrap_in_result,
-        clippy::unwrap_used,
-        reason = "the result is the plugin's; that it can be run is the test's"
-    )]
     fn call(&self, verb: &str, version: &str, attachment: &Attachment) -> Result<Value, Value> {
-        let mut config = self.plugins().pop().unwrap();
+        let mut config = self.plugins().pop().unwrap_or_default();
         config["cniVersion"] = version.into();
         config["name"] = "pods".into();
         config["prevResult"] = attachment.result(version);

@@ -106,6 +106,9 @@ async fn an_end_is_told_from_a_break() {
     .await;
 }
 
+/// Something that happens to records on their way.
+type Change = fn(&mut Vec<u8>);
+
 /// What our end says, and the library's hears, when `change` is made to the records on the way from the library.
 async fn changed(change: impl Fn(&mut Vec<u8>)) -> (io::Error, io::Error) {
     with_mesh(DAY, async |mesh| {
@@ -159,11 +162,11 @@ async fn a_changed_record_ends_the_connection_and_the_peer_is_told() {
     let longer = |bytes: &mut Vec<u8>| bytes[3] = 0xff;
     let unsealed = |bytes: &mut Vec<u8>| bytes[0] = 22;
     let shorter = |bytes: &mut Vec<u8>| bytes[3..5].copy_from_slice(&[0, 3]);
-    let changes: [(&dyn Fn(&mut Vec<u8>), &str); 4] = [
-        (&flipped, "a record was changed on the way"),
-        (&longer, "a record is too long"),
-        (&unsealed, "a record that is not sealed"),
-        (&shorter, "a record is too short"),
+    let changes: [(Change, &str); 4] = [
+        (flipped, "a record was changed on the way"),
+        (longer, "a record is too long"),
+        (unsealed, "a record that is not sealed"),
+        (shorter, "a record is too short"),
     ];
     for (change, expected) in changes {
         let (seen, heard) = changed(change).await;

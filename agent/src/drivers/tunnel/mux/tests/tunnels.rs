@@ -143,7 +143,8 @@ fn bytes_and_half_closes_travel() {
                 },
                 read.read_to_end(&mut back)
             );
-            (sent.unwrap(), received.unwrap());
+            sent.unwrap();
+            received.unwrap();
             assert!(back == text, "{length}");
         }
         until("all have ended", || client.live() == 0 && server.live.get() == 0).await;
@@ -164,7 +165,8 @@ fn many_streams_do_not_mix() {
                     let mut back = vec![0; text.len()];
                     let (mut read, mut write) = socket.split();
                     let (sent, got) = tokio::join!(write.write_all(&text), read.read_exact(&mut back));
-                    (sent.unwrap(), got.unwrap());
+                    sent.unwrap();
+                    got.unwrap();
                     assert!(back == text);
                 }
             }
@@ -217,7 +219,8 @@ fn sixty_stalled_readers_hold_up_nobody() {
             let mut back = vec![0; text.len()];
             let (mut read, mut write) = socket.split();
             let (sent, got) = tokio::join!(write.write_all(&text), read.read_exact(&mut back));
-            (sent.unwrap(), got.unwrap());
+            sent.unwrap();
+            got.unwrap();
             assert!(back == text);
         }
         drop(stalled);
