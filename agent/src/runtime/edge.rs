@@ -38,7 +38,7 @@ pub fn write(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 /// Writes several pieces at once.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_vectored(socket: &TcpStream, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
     let length = pieces.iter().map(|piece| piece.len()).sum();
     once(socket, Interest::WRITABLE, length, |mut socket| match pieces {

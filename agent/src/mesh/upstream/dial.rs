@@ -50,7 +50,7 @@ pub enum DialError {
     },
 }
 
-/// Dials from the pod's own address, with these [`options`](super::options); the redirection leaves the socket alone.
+/// Dials from the pod's own address, with these [`options`]; the redirection leaves the socket alone.
 ///
 /// # Errors
 /// [`DialError`]

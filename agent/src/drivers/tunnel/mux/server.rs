@@ -33,7 +33,7 @@ pub struct MuxIncoming {
 #[derive(Debug)]
 pub struct MuxRespond(Option<MuxStream>);
 
-/// Serves one tunnel, as [`crate::drivers::tunnel::server::serve`] does for HBONE.
+/// Serves one tunnel, as [`crate::drivers::tunnel::hbone::server::serve`] does for HBONE.
 ///
 /// # Errors
 /// [`TunnelError`] when the tunnel did not end in order, also after all handlers are done.
