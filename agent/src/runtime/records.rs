@@ -188,10 +188,10 @@ impl Batch {
         }
         let mut left = most;
         let mut at = self.end();
-        if let Some(last) = self.last().filter(|last| MOST - last.length >= WORTHWHILE) {
+        if let Some(last) = self.last().filter(|last| self.spare(*last) >= WORTHWHILE) {
             room.continues = true;
             at = last.at;
-            left = room.place(self.bytes.len(), last.plain_end() + head, MOST - last.length - head, left);
+            left = room.place(self.bytes.len(), last.plain_end() + head, self.spare(last) - head, left);
             at += SLOT;
         }
         while left > 0 && room.number < records.min(SLOTS) && at + HEAD + head + WORTHWHILE + TAIL <= self.bytes.len() {
@@ -255,6 +255,11 @@ impl Batch {
     /// So much more of it has been sent.
     pub fn sent(&mut self, length: usize) {
         self.sent += length;
+    }
+
+    /// How much plain text still fits into a record, which may have the end of the batch behind it.
+    fn spare(&self, record: Record) -> usize {
+        (MOST - record.length).min(self.bytes.len().saturating_sub(record.end()))
     }
 
     fn begin(&mut self) {
@@ -385,6 +390,21 @@ mod tests {
         assert!(amount >= SLOTS * (MOST - 4), "{amount}");
         assert_eq!(batch.fill(&[0; 100]), 0);
         assert_eq!(parts(&plain(&batch)).1.len(), amount);
+    }
+
+    #[test]
+    fn a_place_is_never_empty_however_the_batch_was_filled() {
+        let mut random = fastrand::Rng::with_seed(3);
+        for _ in 0..300 {
+            let (mut batch, mut next) = (Batch::new(), 0);
+            while let Some(room) = batch.room(4, random.usize(1..40_000), random.usize(1..9)) {
+                assert!(room.places[..room.number].iter().all(|place| !place.is_empty()), "{room:?}");
+                let amount = random.usize(1..=room.bytes());
+                fill(&mut batch, &room, amount, &mut next);
+                // As when something small follows.
+                batch.fill(&[0; 8]);
+            }
+        }
     }
 
     #[test]

@@ -24,15 +24,17 @@ const PIECE: u8 = 0x1e;
 
 pub(crate) fn handshake(data: &[u8]) {
     let Some((&play, input)) = data.split_first() else { return };
+    // It is made with a runtime of its own, before another one runs.
+    let handle = handle();
     runtime().block_on(async {
         let (near, far) = duplex(256 << 10);
         let peer = speak(far, input, usize::from(play & PIECE));
         let ours = async {
             let ended = if play & SERVES != 0 {
-                accept(near, &server_config(handle(), PROTOCOLS), PATIENCE).await.map(drop)
+                accept(near, &server_config(handle, PROTOCOLS), PATIENCE).await.map(drop)
             } else {
-                let expected = Arc::new([handle().identity().clone()]);
-                connect(near, &client_config(handle(), expected, PROTOCOLS), PATIENCE).await.map(drop)
+                let expected = Arc::new([handle.identity().clone()]);
+                connect(near, &client_config(handle, expected, PROTOCOLS), PATIENCE).await.map(drop)
             };
             assert!(ended.is_err(), "nobody proves an identity with bytes from nowhere");
         };
@@ -79,10 +81,11 @@ fn handle() -> &'static IdentityHandle {
 
 /// What honest peers say first.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let handle = handle();
     let hello = runtime().block_on(async {
         let (near, mut far) = duplex(64 << 10);
-        let expected = Arc::new([handle().identity().clone()]);
-        let config = client_config(handle(), expected, PROTOCOLS);
+        let expected = Arc::new([handle.identity().clone()]);
+        let config = client_config(handle, expected, PROTOCOLS);
         let mut bytes = vec![0; 4096];
         tokio::select! {
             _ = connect(near, &config, PATIENCE) => unreachable!("nobody answers"),
@@ -93,7 +96,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let flight = runtime().block_on(async {
         let (near, mut far) = duplex(64 << 10);
         far.write_all(&hello).await.expect("room");
-        let config = server_config(handle(), PROTOCOLS);
+        let config = server_config(handle, PROTOCOLS);
         let mut bytes = vec![0; 16 << 10];
         tokio::select! {
             _ = accept(near, &config, PATIENCE) => unreachable!("the client says no more"),

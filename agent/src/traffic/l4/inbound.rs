@@ -10,11 +10,12 @@ use tokio::net::TcpStream;
 
 use super::admission::Admission;
 use super::pod::{Accepted, PodShard};
-use super::record::{Connection, Protocol};
+use super::record::{Connection, Protocol, Record};
 use super::relay;
 use crate::drivers::certs::tls::handshake::{self, Established, HandshakeError};
 use crate::drivers::certs::tls::records::RecordStream;
 use crate::drivers::tunnel::server::{Incoming, Respond};
+use crate::drivers::tunnel::stream::Stream;
 use crate::drivers::tunnel::{Cause, ConnectRequest, Refusal};
 use crate::drivers::tunnel::{hbone, mux};
 use crate::mesh::upstream::dial::{self, DialError};
@@ -24,6 +25,7 @@ use crate::model::baggage::Baggage;
 use crate::model::identity::Identity;
 use crate::model::policy::rule::Request;
 use crate::model::view::MeshView;
+use crate::runtime::budget::Permit;
 use crate::runtime::rate::RateLimit;
 use crate::telemetry::labels::{Reporter, ResponseFlags, SecurityPolicy};
 use crate::telemetry::metrics::Refused;
@@ -118,8 +120,27 @@ fn log_bad_peer(shard: &PodShard, peer: SocketAddr, error: &dyn std::fmt::Displa
     }
 }
 
-/// Serves one CONNECT request.
+/// A request whose application has been reached.
+struct Arrival {
+    record: Record,
+    admission: Admission,
+    stream: Stream,
+    server: TcpStream,
+    _permit: Permit,
+}
+
+/// Serves one request for a connection.
 async fn serve_connection(shard: &PodShard, peer: &Peer, incoming: Incoming) {
+    // Boxed: what it takes to reach the application is more than what it takes to relay, and is needed for a moment only.
+    let arrival = Box::pin(arrive(shard, peer, incoming)).await;
+    let Some(Arrival { record, mut admission, stream, server, _permit }) = arrival else { return };
+    let result = relay::from_tunnel(stream, server, record.traffic(), admission.revoked()).await;
+    shard.note_end(peer.address, result.as_ref().err());
+    record.closed(&result);
+}
+
+/// Answers a request; gives what is to be relayed if the answer is yes.
+async fn arrive(shard: &PodShard, peer: &Peer, incoming: Incoming) -> Option<Arrival> {
     let at = Instant::now();
     let Incoming { request, mut respond } = incoming;
     let context = &shard.context;
@@ -127,12 +148,13 @@ async fn serve_connection(shard: &PodShard, peer: &Peer, incoming: Incoming) {
         Ok(request) => request,
         Err(problem) => {
             shard.refused(peer.address, Refused::NotHbone, &problem);
-            return respond.reject(Refusal::BAD_REQUEST);
+            respond.reject(Refusal::BAD_REQUEST);
+            return None;
         }
     };
-    let Ok(_permit) = shard.descriptor(peer.address) else {
+    let Ok(permit) = shard.descriptor(peer.address) else {
         respond.reject(Refusal::unavailable(Cause::LimitReached));
-        return;
+        return None;
     };
     let view = context.view();
     let mut connection = describe(shard, &view, peer, &request);
@@ -141,7 +163,7 @@ async fn serve_connection(shard: &PodShard, peer: &Peer, incoming: Incoming) {
         Err(problem) => {
             respond.reject(Refusal::BAD_REQUEST);
             connection.failed(context, at, ResponseFlags::Connect, &problem);
-            return;
+            return None;
         }
     };
     connection.destination = SocketAddr::new(target.ip(), HBONE_PORT);
@@ -151,7 +173,7 @@ async fn serve_connection(shard: &PodShard, peer: &Peer, incoming: Incoming) {
         Err(verdict) => {
             respond.reject(Refusal::DENIED);
             connection.denied(context, at, verdict);
-            return;
+            return None;
         }
     };
     connection.verdict = Some(admission.verdict.clone());
@@ -161,38 +183,36 @@ async fn serve_connection(shard: &PodShard, peer: &Peer, incoming: Incoming) {
         dialled = dialling => dialled,
         () = respond.cancelled() => {
             connection.failed(context, at, ResponseFlags::Connect, &"the client gave up before the application answered");
-            return;
+            return None;
         }
     };
     match dialled {
-        Ok(server) => carry(shard, (connection, admission), at, respond, server).await,
+        Ok(server) => accept(shard, connection, at, respond).map(|(record, stream)| Arrival {
+            record,
+            admission,
+            stream,
+            server,
+            _permit: permit,
+        }),
         Err(error) => {
             respond.reject(Refusal::unavailable(cause(&error)));
             connection.failed(context, at, ResponseFlags::Connect, &error);
+            None
         }
     }
 }
 
-async fn carry(
-    shard: &PodShard,
-    (connection, mut admission): (Connection, Admission),
-    at: Instant,
-    respond: Respond,
-    server: TcpStream,
-) {
+fn accept(shard: &PodShard, connection: Connection, at: Instant, respond: Respond) -> Option<(Record, Stream)> {
     let context = &shard.context;
     let baggage = connection.destination_workload.as_deref().map(|w| Baggage::of(w, &context.cluster));
     match respond.accept(baggage.as_ref()) {
         Ok(mut stream) => {
             stream.charge(&shard.pod.shares.memory);
-            let peer = connection.source;
-            let record = connection.opened(context, at);
-            let result = relay::from_tunnel(stream, server, record.traffic(), admission.revoked()).await;
-            shard.note_end(peer, result.as_ref().err());
-            record.closed(&result);
+            Some((connection.opened(context, at), stream))
         }
         Err(error) => {
             connection.failed(context, at, ResponseFlags::Connect, &error);
+            None
         }
     }
 }

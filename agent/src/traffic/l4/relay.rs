@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::Shutdown;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use bytes::BytesMut;
@@ -62,9 +63,9 @@ pub async fn sockets(
     revoked: impl Future<Output = Verdict>,
 ) -> Result<(), RelayError> {
     let result = {
-        let up = pump(&client, &server, &traffic.from_client);
-        let down = pump(&server, &client, &traffic.from_server);
-        unless_revoked(both(up, down, &client, Some(&server)), revoked).await
+        let up = pin!(pump(&client, &server, &traffic.from_client));
+        let down = pin!(pump(&server, &client, &traffic.from_server));
+        unless_revoked(pin!(both(up, down, &client, Some(&server))), pin!(revoked)).await
     };
     finish(result, [Some(&client), Some(&server)])
 }
@@ -114,9 +115,9 @@ async fn with_mux(
     let socket = Rc::new(socket);
     stream.attach(&socket, traffic, sender.other());
     let result = {
-        let up = async { Ok(stream.send_all(&socket, traffic, sender).await?) };
-        let down = async { Ok(stream.receive_all(&socket).await?) };
-        unless_revoked(both(up, down, &socket, None), revoked).await
+        let up = pin!(async { Ok(stream.send_all(&socket, traffic, sender).await?) });
+        let down = pin!(async { Ok(stream.receive_all(&socket).await?) });
+        unless_revoked(pin!(both(up, down, &socket, None)), pin!(revoked)).await
     };
     if result.is_err() {
         stream.reset(ResetReason::Connect);
@@ -132,9 +133,9 @@ async fn with_hbone(
 ) -> Result<(), RelayError> {
     let (mut sender, mut receiver) = stream.split();
     let result = {
-        let up = into_stream(&socket, &mut sender, from_socket);
-        let down = from_stream_into(&mut receiver, &socket, from_stream);
-        unless_revoked(both(up, down, &socket, None), revoked).await
+        let up = pin!(into_stream(&socket, &mut sender, from_socket));
+        let down = pin!(from_stream_into(&mut receiver, &socket, from_stream));
+        unless_revoked(pin!(both(up, down, &socket, None)), pin!(revoked)).await
     };
     if result.is_err() {
         // RFC 9113, section 8.5: a TCP connection that fails is told as CONNECT_ERROR.
@@ -160,11 +161,12 @@ fn finish(result: Result<(), RelayError>, sockets: [Option<&TcpStream>; 2]) -> R
     result
 }
 
+/// Futures come pinned: one that is moved into another is kept twice in it, once as what came in and once as what is awaited.
 async fn unless_revoked(
-    relay: impl Future<Output = Result<(), RelayError>>,
-    revoked: impl Future<Output = Verdict>,
+    relay: Pin<&mut impl Future<Output = Result<(), RelayError>>>,
+    revoked: Pin<&mut impl Future<Output = Verdict>>,
 ) -> Result<(), RelayError> {
-    match select(std::pin::pin!(revoked), std::pin::pin!(relay)).await {
+    match select(revoked, relay).await {
         Either::Left((verdict, _)) => Err(RelayError::Revoked(verdict)),
         Either::Right((result, _)) => result,
     }
@@ -172,12 +174,11 @@ async fn unless_revoked(
 
 /// Runs both directions. Once one has ended, its source may still be reset while the other direction is quiet.
 async fn both(
-    up: impl Future<Output = Result<(), RelayError>>,
-    down: impl Future<Output = Result<(), RelayError>>,
+    up: Pin<&mut impl Future<Output = Result<(), RelayError>>>,
+    down: Pin<&mut impl Future<Output = Result<(), RelayError>>>,
     up_source: &TcpStream,
     down_source: Option<&TcpStream>,
 ) -> Result<(), RelayError> {
-    let (up, down) = (std::pin::pin!(up), std::pin::pin!(down));
     match select(up, down).await {
         Either::Left((result, down)) => {
             result?;
@@ -195,7 +196,7 @@ async fn unless_reset(
     ended: Option<&TcpStream>,
 ) -> Result<(), RelayError> {
     let Some(ended) = ended else { return rest.await };
-    match select(rest, std::pin::pin!(ended.ready(Interest::ERROR))).await {
+    match select(rest, pin!(ended.ready(Interest::ERROR))).await {
         Either::Left((result, _)) => result,
         Either::Right((_, _)) => Err(reset_of(ended)?.into()),
     }
@@ -212,7 +213,7 @@ async fn pump(from: &TcpStream, to: &TcpStream, count: &Cell<u64>) -> Result<(),
                 turn.spend(length).await;
             }
             Moved::Part(length, rest) => {
-                unless_source_reset(write_all(to, &rest), from).await??;
+                unless_source_reset(pin!(write_all(to, &rest)), from).await??;
                 count.set(count.get() + length as u64);
                 turn.spend(length).await;
             }
@@ -224,8 +225,8 @@ async fn pump(from: &TcpStream, to: &TcpStream, count: &Cell<u64>) -> Result<(),
 
 /// Does `work`, unless `source` is reset meanwhile: what it sent before is not waited for, since a destination that does not read
 /// would keep the connection for good.
-async fn unless_source_reset<T>(work: impl Future<Output = T>, source: &TcpStream) -> io::Result<T> {
-    match select(std::pin::pin!(work), std::pin::pin!(source.ready(Interest::ERROR))).await {
+async fn unless_source_reset<T>(work: Pin<&mut impl Future<Output = T>>, source: &TcpStream) -> io::Result<T> {
+    match select(work, pin!(source.ready(Interest::ERROR))).await {
         Either::Left((done, _)) => Ok(done),
         Either::Right((_, _)) => Err(reset_of(source)?),
     }
@@ -293,7 +294,7 @@ async fn into_stream(from: &TcpStream, to: &mut SendHalf, count: &Cell<u64>) -> 
             Ok(length) => {
                 size = if length >= size { (size * 2).min(LARGEST_READ) } else { size };
                 let mut bytes = buffer.split().freeze();
-                unless_source_reset(to.send(&mut bytes), from).await??;
+                unless_source_reset(pin!(to.send(&mut bytes)), from).await??;
                 count.set(count.get() + length as u64);
                 turn.spend(length).await;
             }
@@ -310,7 +311,7 @@ async fn into_stream(from: &TcpStream, to: &mut SendHalf, count: &Cell<u64>) -> 
 
 /// The peer may reset the stream while the socket has nothing to say.
 async fn readable_unless_reset(from: &TcpStream, to: &mut SendHalf) -> Result<(), RelayError> {
-    match select(std::pin::pin!(from.readable()), std::pin::pin!(to.broken())).await {
+    match select(pin!(from.readable()), pin!(to.broken())).await {
         Either::Left((readable, _)) => Ok(readable?),
         Either::Right((reset, _)) => Err(reset.into()),
     }

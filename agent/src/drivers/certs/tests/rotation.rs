@@ -138,8 +138,11 @@ async fn a_failed_renewal_keeps_the_old_certificate_until_it_expires() {
 
         // Twelve hours at 150 seconds, or up to a quarter less, are 288 to 384 attempts, and a few with the shorter first ones.
         assert_eq!(mesh.store.expired(), []);
-        until("the server's certificate expired", || server.credentials().is_err()).await;
-        assert!(matches!(mesh.store.expired()[..], [CredentialsError::Expired { .. }]));
+        let both = || [&client, &server].iter().all(|handle| handle.credentials().is_err());
+        until("both certificates have expired", both).await;
+        let expired = mesh.store.expired();
+        assert!(expired.iter().all(|error| matches!(error, CredentialsError::Expired { .. })), "{expired:?}");
+        assert_eq!(expired.len(), 2);
         assert!((2 * 288..2 * 410).contains(&mesh.authority.times_asked()), "{}", mesh.authority.times_asked());
         let error = server.credentials().unwrap_err();
         assert!(matches!(error, CredentialsError::Expired { .. }), "{error:?}");

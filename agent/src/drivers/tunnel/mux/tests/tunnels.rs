@@ -47,8 +47,7 @@ fn to(port: u16) -> ConnectRequest {
 async fn relay(stream: MuxStream, socket: TcpStream, sender: Sender) -> Result<Rc<Traffic>, super::super::RelayError> {
     let (socket, traffic) = (Rc::new(socket), Rc::new(Traffic::default()));
     stream.attach(&socket, &traffic, sender.other());
-    let (up, down) = tokio::join!(stream.send_all(&socket, &traffic, sender), stream.receive_all(&socket));
-    up.and(down)?;
+    tokio::try_join!(stream.send_all(&socket, &traffic, sender), stream.receive_all(&socket))?;
     Ok(traffic)
 }
 
