@@ -16,7 +16,7 @@ const REDIRECTION: &str = "ambient.istio.io/redirection";
 const ROLLOUT: &str = "--timeout=180s";
 
 /// How long the cluster may take for what it does by itself.
-pub(crate) const SETTLE: Duration = Duration::from_secs(90);
+pub(crate) const SETTLE: Duration = Duration::from_secs(180);
 
 /// The mesh in the cluster. It goes when this does.
 pub(crate) struct Installed<'a> {
