@@ -16,6 +16,9 @@ use crate::runtime::records::{Received, Records};
 /// How long a tunnel that is over may take to say so.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// More than this waits to be sent only to a peer that asks and asks and reads no answer, in bytes.
+const MOST_WAITING: usize = 16 << 20;
+
 /// See the module.
 pub(super) struct Driver<R> {
     core: Rc<Core>,
@@ -96,6 +99,9 @@ impl<R: Records> Driver<R> {
         match self.send(cx) {
             Poll::Ready(Err(error)) => self.end(Err(TunnelError::Io(error.kind()))),
             Poll::Ready(Ok(())) if self.is_done() => self.end(Ok(())),
+            Poll::Pending if self.core.with_quietly(|inner| inner.outbox.waits()) > MOST_WAITING => {
+                self.end(Err(TunnelError::Protocol("more questions than it reads answers".into())));
+            }
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         received

@@ -34,14 +34,18 @@ pub(super) enum Taken {
 impl Outbox {
     /// Whether streams may add something; else the task of `cx` is woken once they may.
     pub(super) fn has_room(&mut self, cx: &Context<'_>) -> bool {
-        let waits: usize = self.batches.iter().map(Batch::plain_len).sum();
-        if waits < LIMIT {
+        if self.waits() < LIMIT {
             return true;
         }
         if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
             self.waiting.push_back(cx.waker().clone());
         }
         false
+    }
+
+    /// How much waits, in bytes: streams stop at the limit, answers do not.
+    pub(super) fn waits(&self) -> usize {
+        self.batches.iter().map(Batch::plain_len).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {
