@@ -32,8 +32,8 @@ use crate::runtime::budget::Budget;
 use crate::runtime::drain::Drain;
 use crate::runtime::ready::Readiness;
 use crate::runtime::shards::{self, Commands};
-use crate::sys::limits;
 use crate::sys::netns::NetnsCookie;
+use crate::sys::{limits, memory};
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::series::Limits;
@@ -311,6 +311,7 @@ impl Agent {
                 OptionFuture::from(announcing),
                 stopped.run_until_cancelled(renewal),
                 stopped.run_until_cancelled(kubelet),
+                stopped.run_until_cancelled(forget_start(readiness.clone())),
                 director.run(asks, closing.clone(), stopped.clone()),
                 join_all(servers.into_iter().map(|server| server.serve(stopped.cancelled()))),
             );
@@ -342,6 +343,16 @@ impl Agent {
         };
         let (result, ()) = tokio::join!(work, background);
         result
+    }
+}
+
+/// Once everything is there, gives back what only the start needed.
+async fn forget_start(readiness: Readiness) {
+    readiness.ready().await;
+    match memory::forget_start() {
+        Ok(bytes) => tracing::debug!(bytes, "code of the start is no longer mapped"),
+        // The agent is then larger than it need be, and that is all.
+        Err(error) => tracing::debug!(%error, "memory that the start used is kept"),
     }
 }
 

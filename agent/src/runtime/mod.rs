@@ -3,7 +3,9 @@
 pub mod budget;
 pub mod drain;
 pub mod edge;
+pub mod gather;
 pub mod hints;
+pub mod pace;
 pub mod rate;
 pub mod ready;
 pub mod records;

@@ -1,11 +1,21 @@
 //! Readiness: true once everything that was waited for is there, and able to say what is missing.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
 
 /// The set of things that are not ready yet, with what is known of the reason.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Mutex<Waits>>);
+pub struct Readiness(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    waits: Mutex<Waits>,
+    /// Something is not waited for any more.
+    progress: Notify,
+}
 
 type Waits = BTreeMap<&'static str, String>;
 
@@ -38,8 +48,20 @@ impl Readiness {
         self.with(|pending| pending.iter().map(told).collect())
     }
 
+    /// Waits until nothing is waited for.
+    pub async fn ready(&self) {
+        loop {
+            let mut progress = pin!(self.0.progress.notified());
+            progress.as_mut().enable();
+            if self.pending().is_empty() {
+                return;
+            }
+            progress.await;
+        }
+    }
+
     fn with<T>(&self, action: impl FnOnce(&mut Waits) -> T) -> T {
-        action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        action(&mut self.0.waits.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -53,12 +75,29 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         self.of.with(|pending| pending.remove(self.name));
+        self.of.0.progress.notify_waiters();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn whoever_waits_hears_of_the_last_guard() {
+        let readiness = Readiness::new();
+        let guards = [readiness.wait_for("state"), readiness.wait_for("redirect")];
+        let waiting = tokio::spawn({
+            let readiness = readiness.clone();
+            async move { readiness.ready().await }
+        });
+        for guard in guards {
+            tokio::task::yield_now().await;
+            assert!(!waiting.is_finished());
+            drop(guard);
+        }
+        waiting.await.unwrap();
+    }
 
     #[test]
     fn ready_when_the_last_guard_is_gone() {

@@ -5,6 +5,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod clock;
 pub mod limits;
+pub mod memory;
 pub mod mount;
 pub mod netns;
 pub mod process;

@@ -11,6 +11,7 @@ use tokio::time::{Sleep, sleep};
 use super::core::{Asked, Core};
 use super::machine::Event;
 use crate::drivers::tunnel::error::{ResetReason, TunnelError};
+use crate::runtime::gather::Gather;
 use crate::runtime::records::{Received, Records};
 
 /// How long a tunnel that is over may take to say so.
@@ -19,12 +20,16 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// More than this waits to be sent only to a peer that asks and asks and reads no answer, in bytes.
 const MOST_WAITING: usize = 16 << 20;
 
+/// What is sent without waiting for more, in bytes.
+const ENOUGH: usize = 32 * 1024;
+
 /// See the module.
 pub(super) struct Driver<R> {
     core: Rc<Core>,
     records: R,
     events: Vec<Event>,
     timer: Pin<Box<Sleep>>,
+    gather: Gather,
     phase: Phase,
 }
 
@@ -46,7 +51,14 @@ pub(super) enum Turn {
 
 impl<R: Records> Driver<R> {
     pub(super) fn new(core: Rc<Core>, records: R) -> Self {
-        Self { core, records, events: Vec::new(), timer: Box::pin(sleep(Duration::ZERO)), phase: Phase::Open }
+        Self {
+            core,
+            records,
+            events: Vec::new(),
+            timer: Box::pin(sleep(Duration::ZERO)),
+            gather: Gather::default(),
+            phase: Phase::Open,
+        }
     }
 
     /// One turn: receives once, then sends what there is.
@@ -96,6 +108,9 @@ impl<R: Records> Driver<R> {
             }
             Poll::Pending => false,
         };
+        if self.waits_for_more(cx) {
+            return received;
+        }
         match self.send(cx) {
             Poll::Ready(Err(error)) => self.end(Err(TunnelError::Io(error.kind()))),
             Poll::Ready(Ok(())) if self.is_done() => self.end(Ok(())),
@@ -105,6 +120,18 @@ impl<R: Records> Driver<R> {
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         received
+    }
+
+    /// What little there is waits until the thread has looked once at what else is ready: its streams' news goes along.
+    fn waits_for_more(&mut self, cx: &mut Context<'_>) -> bool {
+        let little = self.core.with_quietly(|inner| {
+            let waits = inner.outbox.waits();
+            !inner.driven && waits < ENOUGH && (waits > 0 || inner.machine.has_output())
+        });
+        if !little {
+            self.gather.begin_anew();
+        }
+        little && self.gather.looks(cx)
     }
 
     fn tick(&mut self, cx: &mut Context<'_>) -> Result<(), TunnelError> {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::runtime::pace;
+
 /// What fills a record or nearly so is bulk, in bytes.
 const LARGE: usize = 12 * 1024;
 
@@ -14,7 +16,7 @@ const SOON: Duration = Duration::from_millis(200);
 /// ... for so long.
 const LASTS: Duration = Duration::from_secs(1);
 
-/// See the module. Looks at the clock once for every [`MUCH`] bytes.
+/// See the module.
 #[derive(Debug)]
 pub(super) struct Load {
     since: Instant,
@@ -30,6 +32,11 @@ impl Load {
     /// So much went through at once.
     pub(super) fn note(&mut self, bytes: usize, now: impl FnOnce() -> Instant) {
         if bytes < LARGE {
+            // The remains of a bulk transfer do not count.
+            let now = now();
+            if bytes > 0 && !self.is_busy(now) {
+                pace::note_small(now);
+            }
             return;
         }
         self.bytes += bytes;
