@@ -21,7 +21,6 @@ use crate::drivers::tunnel::connect::{self, ConnectRequest};
 use crate::drivers::tunnel::error::{NotProcessed, OpenError, TunnelError};
 use crate::drivers::tunnel::refusal::Refusal;
 use crate::drivers::tunnel::settings::Config;
-use crate::runtime::gather::Gather;
 
 /// Begins a tunnel: sends the preface and SETTINGS. Does not wait for the peer, so the first request shares their round
 /// trip; a peer that never answers ends the [`Connection`].
@@ -47,7 +46,7 @@ where
     });
     let watch = watch(h2.ping_pong(), meter, config);
     let client = Client { requests: Arc::new(Mutex::new(Some(requests))), state: Arc::clone(&state) };
-    Ok((client, Connection { h2: Some(h2), watch, gather: Gather::default(), state }))
+    Ok((client, Connection { h2: Some(h2), watch, state }))
 }
 
 /// What the client, its streams and its connection share.
@@ -193,7 +192,6 @@ where
     /// `None` once ended, so that the streams learn of it at once.
     h2: Option<h2::client::Connection<Metered<T>, Bytes>>,
     watch: Watch,
-    gather: Gather,
     state: Arc<State>,
 }
 
@@ -203,9 +201,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Connection<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let Some(h2) = &mut this.h2 else { return Poll::Ready(Ok(())) };
-        if this.gather.looks(cx) {
-            return Poll::Pending;
-        }
         let result = match this.watch.as_mut().poll(cx) {
             Poll::Ready(why) => Err(why),
             Poll::Pending => match Pin::new(h2).poll(cx) {

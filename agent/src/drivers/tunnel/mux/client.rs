@@ -27,9 +27,6 @@ pub fn begin<R: Records>(records: R, config: &Config) -> (MuxClient, MuxConnecti
 #[derive(Clone)]
 pub struct MuxClient(Rc<Core>);
 
-/// A stream that was asked for, released if nobody waits for it any more.
-struct Asking(Option<MuxStream>);
-
 impl MuxClient {
     /// Asks the peer for a connection and waits for its answer. Dropping the future cancels the request.
     ///
@@ -37,9 +34,9 @@ impl MuxClient {
     /// [`OpenError`]
     pub async fn open(&self, request: &ConnectRequest) -> Result<(MuxStream, Baggage), OpenError> {
         let id = self.0.open(request)?;
-        let mut asking = Asking(Some(MuxStream::new(Rc::clone(&self.0), id)));
+        // Releases what was asked for if nobody waits for it any more.
+        let stream = MuxStream::new(Rc::clone(&self.0), id);
         let baggage = poll_fn(|cx| self.0.poll_answer(id, cx)).await?;
-        let stream = asking.0.take().ok_or(OpenError::Interrupted(TunnelError::Closed))?;
         Ok((stream, baggage))
     }
 
