@@ -82,7 +82,17 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        remove(&self.directory());
+        // Also what its processes have started: a server that is killed leaves its workers.
+        let _ = fs::write(self.directory().join("cgroup.kill"), "1");
+        // A process that has just been killed takes a moment to leave.
+        const ATTEMPTS: usize = 50;
+        let _ = (0..ATTEMPTS).find(|_| {
+            let is_gone = remove(&self.directory());
+            if !is_gone {
+                thread::sleep(Duration::from_millis(10));
+            }
+            is_gone
+        });
     }
 }
 
@@ -105,25 +115,22 @@ pub fn dial_from(cgroup: &Path, site: &Site, to: SocketAddr, request: &str, leng
     if output.status.success() { Ok(String::from_utf8_lossy(&output.stdout).into_owned()) } else { Err(said) }
 }
 
-/// Removes cgroups of meshes that are gone.
+/// Removes cgroups of meshes that are gone. Whatever still lives in one keeps it.
 pub(crate) fn sweep(is_orphan: impl Fn(&str) -> bool) {
     let Some(Ok(entries)) = root().map(fs::read_dir) else { return };
     let orphans = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(&is_orphan));
-    orphans.for_each(|orphan| remove(&orphan.path()));
+    for orphan in orphans {
+        remove(&orphan.path());
+    }
 }
 
-/// Removes a cgroup and those beneath it, once no process is in them.
-fn remove(directory: &Path) {
-    const ATTEMPTS: usize = 50;
+/// Removes a cgroup and those beneath it, and says whether it is gone: not while a process is in one of them.
+fn remove(directory: &Path) -> bool {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.path().is_dir()).for_each(|entry| remove(&entry.path()));
-    for _ in 0..ATTEMPTS {
-        // A process that has just been killed takes a moment to leave.
-        if fs::remove_dir(directory).is_ok() || !directory.exists() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(10));
+    for entry in entries.filter(|entry| entry.path().is_dir()) {
+        remove(&entry.path());
     }
+    fs::remove_dir(directory).is_ok() || !directory.exists()
 }
 
 /// The first cgroup2 mount; the format is in proc_pid_mountinfo(5).
