@@ -1,9 +1,8 @@
 //! The API server goes away, comes back, and has forgotten.
 
-use std::thread;
 use std::time::Duration;
 
-use harness::{ApiServer, Gate};
+use harness::{ApiServer, Gate, holds_for};
 use serde_json::json;
 
 use crate::following::{Followed, SOON, has};
@@ -33,8 +32,7 @@ fn an_agent_that_starts_before_the_api_server_waits_for_it() {
     let kubeconfig = server.kubeconfig();
     server.stop_server();
     let followed = Followed::start(&kubeconfig);
-    thread::sleep(Duration::from_secs(1));
-    assert!(!followed.state().loaded);
+    holds_for(Duration::from_secs(1), "it has nothing to show", || !followed.state().loaded);
     let pending = followed.readiness.pending();
     assert!(pending.iter().any(|missing| missing == "list of Pods"), "{pending:?}");
     server.start_server();

@@ -1,7 +1,7 @@
 //! When which agent was away, and what failures that excuses.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A node of the stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,26 @@ impl Outages {
         self.lock().iter().filter(|outage| outage.how == how).count()
     }
 
+    /// How long the longest of a kind took, until all pods were carried again.
+    pub(crate) fn longest(&self, how: End) -> Duration {
+        let outages = self.lock();
+        let lengths = outages.iter().filter(|outage| outage.how == how).filter_map(|o| Some(o.over? - o.begun));
+        lengths.max().unwrap_or_default()
+    }
+
+    /// The crash during which a connection was made that failed without an excuse: when, and how long that lasted.
+    pub(crate) fn during(&self, concern: Concern<'_>) -> Option<String> {
+        let outages = self.lock();
+        let crash = outages.iter().find(|outage| {
+            concern.agents.contains(&outage.which)
+                && outage.begun <= concern.from
+                && outage.over.is_none_or(|over| concern.from <= over)
+        })?;
+        let (since, lasted) = (concern.from - crash.begun, crash.over.map(|over| over - crash.begun));
+        let lasted = lasted.map_or_else(|| "is not over".to_owned(), |lasted| format!("took {lasted:.1?}"));
+        Some(format!("connect() {since:.1?} into a crash of {:?} that {lasted}", crash.which))
+    }
+
     /// The reason that a failed connection had, if it had one.
     pub(crate) fn excuse(&self, concern: Concern<'_>) -> Option<&'static str> {
         self.lock().iter().filter(|outage| concern.agents.contains(&outage.which)).find_map(|o| o.excuse(concern))
@@ -102,8 +122,6 @@ impl Outage {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -35,7 +35,11 @@ impl Report {
         let steps: Vec<String> = ledger.steps().iter().map(|(what, count)| format!("{count} x {what}")).collect();
         lines.push(format!("\ndisturbances: {}", steps.join(", ")));
         let (crashes, ends) = (stage.outages.count(End::Killed), stage.outages.count(End::Terminated));
-        lines.push(format!("agents were away {} times ({crashes} crashes, {ends} ends)", crashes + ends));
+        let [crash, end] = [End::Killed, End::Terminated].map(|how| stage.outages.longest(how));
+        lines.push(format!(
+            "agents were away {} times ({crashes} crashes, at most {crash:.1?}; {ends} ends, at most {end:.1?})",
+            crashes + ends
+        ));
         lines.extend(usage(&growth));
         let (secret, open) = (wire.count(&stage.secret), wire.count(&stage.open));
         lines.push(format!(

@@ -136,11 +136,13 @@ fn one(stage: &Stage, kind: Kind, rng: &mut Rng, ledger: &Ledger, stop: &AtomicB
         return;
     };
     let until = Instant::now();
-    match stage.outages.excuse(Concern { agents, waits: kind.waits(), from, until }) {
+    let concern = Concern { agents, waits: kind.waits(), from, until };
+    match stage.outages.excuse(concern) {
         Some(why) => ledger.excused(kind, why),
         None => {
             let name = conn.map_or_else(|| format!("{client} -> {address}"), |conn| conn.to_string());
-            let story = format!("({name}, {:.1?} after connect())", until - from);
+            let during = stage.outages.during(concern).map_or_else(String::new, |during| format!("; {during}"));
+            let story = format!("({name}, {:.1?} after connect(){during})", until - from);
             ledger.unexpected(kind, &format!("{step}: {error}"), &story);
         }
     }

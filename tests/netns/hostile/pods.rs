@@ -243,6 +243,7 @@ fn assert_idle(pid: u32) {
         fields[11] + fields[12]
     };
     let before = ticks();
+    // The second that is measured.
     std::thread::sleep(Duration::from_secs(1));
     let used = ticks() - before;
     assert!(used < 40, "{used} ticks of 10 ms in a second of idleness");

@@ -82,7 +82,7 @@ fn entries(agent: &Agent) -> usize {
         .sum()
 }
 
-/// Lets this process open as many files as it likes.
+/// Lets this process open as many files as it likes, and agents that it starts from now on.
 pub(crate) fn raise_own_limit() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a process has limits");
     let wanted = hard.max(200_000);

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use harness::{BareCluster, DEADLINE, Marker, Mesh, Pod, eventually};
+use harness::{BareCluster, DEADLINE, Marker, Mesh, Pod, eventually, holds_for};
 
 const ANNOTATION: &str = "ambient.istio.io/redirection";
 
@@ -53,8 +53,7 @@ fn pods_join_by_their_namespaces_label_and_stay_captured_while_the_agent_is_repl
     assert!(agent_a.terminate().success(), "{}", agent_a.log());
     let (dialling, address, text) = (client.clone(), server.addr(8080), secret.clone());
     let waiting = thread::spawn(move || dialling.connect(address).with_deadline(DEADLINE * 3).exchange(&text));
-    thread::sleep(Duration::from_millis(500));
-    assert!(!waiting.is_finished(), "a connection was made without an agent");
+    holds_for(Duration::from_millis(500), "nothing is connected without an agent", || !waiting.is_finished());
     let agent_a = cluster.agent(&a).start();
     waiting.join().unwrap();
     capture.stop().assert_never_in_clear(&secret);

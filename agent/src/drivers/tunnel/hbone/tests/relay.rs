@@ -128,6 +128,7 @@ async fn the_clients_reset_and_its_drop_reach_the_server() {
             for only_one_half in [true, false] {
                 let (mut send, recv) = client.open(&to(App::Echo)).await.unwrap().stream.split();
                 send.send(&mut Bytes::from_static(b"y")).await.unwrap();
+                // As above.
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 drop(send);
                 let kept = only_one_half.then_some(recv);

@@ -163,6 +163,7 @@ async fn many_small_pieces_may_wait() {
         }
     }
     stream.send.finish().unwrap();
+    // As above: all of it has come before the application reads.
     tokio::time::sleep(Duration::from_millis(1)).await;
     release.send(true).unwrap();
     assert_eq!(soon(read_all(&mut stream)).await.unwrap(), pieces.to_be_bytes());
