@@ -8,4 +8,5 @@ mod lab;
 mod lapses;
 mod objects;
 mod outages;
+mod rights;
 mod scale;

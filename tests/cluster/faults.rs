@@ -43,9 +43,7 @@ impl<'a> Scene<'a> {
 
     /// The process of a node's agent.
     fn agent(&self, node: &ClusterNode) -> u32 {
-        let agents = self.mesh.pods("sotto-node");
-        let agent = agents.iter().find(|agent| agent.node == node.name).unwrap();
-        node.processes(agent).into_iter().find(|pid| is_agent(*pid)).expect("the agent runs")
+        agent_of(&self.mesh, node)
     }
 
     /// Takes the agents away from all nodes, or lets them come back. The mesh stays installed.
@@ -104,6 +102,13 @@ fn traffic_outlives_crashes_of_agents_and_of_the_api_server() {
     }
     assert!(streams >= 2, "nothing crossed\n{wire}");
     scene.mesh.remove();
+}
+
+/// The process of a node's agent.
+pub(crate) fn agent_of(mesh: &Installed<'_>, node: &ClusterNode) -> u32 {
+    let agents = mesh.pods("sotto-node");
+    let agent = agents.iter().find(|agent| agent.node == node.name).unwrap();
+    node.processes(agent).into_iter().find(|pid| is_agent(*pid)).expect("the agent runs")
 }
 
 fn is_agent(pid: u32) -> bool {

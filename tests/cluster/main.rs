@@ -7,5 +7,6 @@ mod faults;
 mod installed;
 mod mesh;
 mod nodes;
+mod operator;
 mod residue;
 mod rights;

@@ -32,7 +32,9 @@ mod wait;
 pub mod wire;
 
 pub use self::kube::{ApiServer, BareCluster, Controller, Gate};
-pub use agent::{AccessEntry, Agent, AgentBuilder, Metrics, NodeZtunnel, Prometheus, Series, Ztunnel, ZtunnelProgram};
+pub use agent::{
+    AccessEntry, Agent, AgentBuilder, Metrics, NodeZtunnel, Prometheus, Series, Told, Ztunnel, ZtunnelProgram, operate,
+};
 pub use manifests::{Policy, PolicyBuilder, Service, ServiceBuilder};
 pub use mesh::{Mesh, NamespaceHandle, clean_up_on_signals};
 pub use netns::Netns;

@@ -3,6 +3,7 @@
 mod access_log;
 mod http;
 mod metrics;
+mod operator;
 mod program;
 mod prometheus;
 mod zds;
@@ -10,6 +11,7 @@ mod ztunnel;
 
 pub use access_log::AccessEntry;
 pub use metrics::Metrics;
+pub use operator::{Told, operate};
 pub(crate) use program::binary;
 pub use program::{Agent, AgentBuilder};
 pub use prometheus::{Prometheus, Series};

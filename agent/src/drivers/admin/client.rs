@@ -47,6 +47,8 @@ pub struct Ask {
     pub post: bool,
     /// The path, with its query.
     pub path: String,
+    /// The longest answer that is read, in bytes.
+    pub longest: usize,
 }
 
 /// The status and the body of an answer.
@@ -56,13 +58,20 @@ impl Ask {
     /// Asks to be shown something.
     #[must_use]
     pub fn get(path: impl Into<String>) -> Self {
-        Self { post: false, path: path.into() }
+        Self { post: false, path: path.into(), longest: MAX_ANSWER }
     }
 
     /// Asks for a change.
     #[must_use]
     pub fn post(path: impl Into<String>) -> Self {
-        Self { post: true, path: path.into() }
+        Self { post: true, path: path.into(), longest: MAX_ANSWER }
+    }
+
+    /// Reads no longer answer than this, in bytes.
+    #[must_use]
+    pub fn at_most(mut self, bytes: usize) -> Self {
+        self.longest = bytes;
+        self
     }
 }
 
@@ -106,7 +115,7 @@ where
     let answer = async {
         let response = sender.send_request(request).await.map_err(|error| told(&error))?;
         let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let body = Limited::new(response.into_body(), ask.longest).collect().await;
         let body = body.map_err(|error| told(&error))?.to_bytes();
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
     };

@@ -8,7 +8,7 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::client::Body;
-use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{InClusterError, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -42,6 +42,17 @@ pub enum ConnectError {
     /// Not a pod, or one without a service account's token.
     #[error("no --kubeconfig, and this is no pod with a service account: {0}")]
     InCluster(#[source] Box<InClusterError>),
+    /// Neither the operator nor the machine says where a cluster is.
+    #[error("no cluster is known here; give a --kubeconfig, or set KUBECONFIG: {0}")]
+    NoCluster(#[source] Box<InferConfigError>),
+    /// No kubeconfig of the operator has such a context.
+    #[error("the context {context}: {source}")]
+    Context {
+        /// Its name.
+        context: String,
+        /// What is wrong.
+        source: Box<KubeconfigError>,
+    },
     /// Certificates or credentials are not usable.
     #[error("the API server's certificates or credentials cannot be used: {0}")]
     Client(#[source] Box<kube::Error>),
@@ -60,14 +71,29 @@ impl Cluster {
     /// # Errors
     /// [`ConnectError`]
     pub async fn connect(kubeconfig: Option<&Path>) -> Result<Self, ConnectError> {
-        let mut config = match kubeconfig {
-            Some(path) => {
-                let failed = |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
-                let read = Kubeconfig::read_from(path).map_err(failed)?;
-                Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.map_err(failed)?
-            }
+        Self::of(match kubeconfig {
+            Some(path) => read(path, None).await?,
             None => Config::incluster().map_err(|error| ConnectError::InCluster(Box::new(error)))?,
-        };
+        })
+    }
+
+    /// The same for somebody at a terminal, as `kubectl` finds it: a kubeconfig, else `KUBECONFIG` or `~/.kube/config`, else the pod
+    /// that this process runs in; and a context other than the current one.
+    ///
+    /// # Errors
+    /// [`ConnectError`]
+    pub async fn of_operator(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Self, ConnectError> {
+        Self::of(match (kubeconfig, context) {
+            (Some(path), context) => read(path, context).await?,
+            (None, Some(context)) => {
+                let failed = |source| ConnectError::Context { context: context.to_owned(), source: Box::new(source) };
+                Config::from_kubeconfig(&in_context(Some(context))).await.map_err(failed)?
+            }
+            (None, None) => Config::infer().await.map_err(|error| ConnectError::NoCluster(Box::new(error)))?,
+        })
+    }
+
+    fn of(mut config: Config) -> Result<Self, ConnectError> {
         config.connect_timeout = Some(CONNECT_LIMIT);
         // Who asks again, and when, is decided here: see `follow`.
         config.default_retry = false;
@@ -84,6 +110,11 @@ impl Cluster {
         let response = limited(WHAT, self.request(WHAT, Method::GET, "/version", Body::empty(), "")).await?;
         let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
         Ok(date.and_then(|date| OffsetDateTime::parse(date, &Rfc2822).ok()).map(Into::into))
+    }
+
+    /// kube's own words, for what is not done by hand here.
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// The whole answer to a GET.
@@ -154,6 +185,16 @@ impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cluster").finish_non_exhaustive()
     }
+}
+
+async fn read(path: &Path, context: Option<&str>) -> Result<Config, ConnectError> {
+    let failed = |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
+    let read = Kubeconfig::read_from(path).map_err(failed)?;
+    Config::from_custom_kubeconfig(read, &in_context(context)).await.map_err(failed)
+}
+
+fn in_context(context: Option<&str>) -> KubeConfigOptions {
+    KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() }
 }
 
 async fn limited<T>(what: &str, work: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {

@@ -46,6 +46,14 @@ pub enum ApiError {
         /// What is wrong.
         why: String,
     },
+    /// The node's kubelet cannot connect to a port.
+    #[error("the kubelet cannot connect to {what}: {why}")]
+    Forward {
+        /// The port and the pod.
+        what: String,
+        /// The kubelet's own words.
+        why: String,
+    },
 }
 
 /// The part of a `Status` object that is used.
@@ -72,6 +80,23 @@ impl ApiError {
         Self::Unreachable(chain(error))
     }
 
+    /// What kube makes of an answer.
+    pub(super) fn of_kube(what: &str, error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::Refused {
+                what: what.to_owned(),
+                code: status.code,
+                message: shorten(&status.message),
+                retry_after: None,
+            },
+            error => Self::unreachable(error),
+        }
+    }
+
+    pub(super) fn forward(what: &str, why: &str) -> Self {
+        Self::Forward { what: what.to_owned(), why: shorten(why.trim()) }
+    }
+
     pub(super) fn bad(what: &str, why: impl ToString) -> Self {
         Self::BadAnswer { what: what.to_owned(), why: shorten(&why.to_string()) }
     }
@@ -82,7 +107,7 @@ impl ApiError {
         match self {
             Self::Refused { code, .. } => Some(*code),
             Self::Gone(_) => Some(410),
-            Self::Unreachable(_) | Self::Silent { .. } | Self::BadAnswer { .. } => None,
+            Self::Unreachable(_) | Self::Silent { .. } | Self::BadAnswer { .. } | Self::Forward { .. } => None,
         }
     }
 
@@ -90,7 +115,11 @@ impl ApiError {
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
-            Self::Gone(_) | Self::Unreachable(_) | Self::Silent { .. } | Self::BadAnswer { .. } => None,
+            Self::Gone(_)
+            | Self::Unreachable(_)
+            | Self::Silent { .. }
+            | Self::BadAnswer { .. }
+            | Self::Forward { .. } => None,
         }
     }
 }
@@ -99,7 +128,7 @@ impl ApiError {
 fn hint(code: u16) -> &'static str {
     match code {
         401 => "; is the service account's token mounted, and not older than its account?",
-        403 => "; the agent's ClusterRole lacks this",
+        403 => "; these credentials lack the right (an agent's are in its ClusterRole)",
         _ => "",
     }
 }
@@ -138,7 +167,7 @@ mod tests {
         let error = ApiError::status("LIST pods", 403, body, None);
         assert_eq!(
             error.to_string(),
-            "the API server answers LIST pods with 403: pods is forbidden: User \"x\" cannot list; the agent's ClusterRole lacks this"
+            "the API server answers LIST pods with 403: pods is forbidden: User \"x\" cannot list; these credentials lack the right (an agent's are in its ClusterRole)"
         );
         assert_eq!(ApiError::status("WATCH pods", 410, b"{}", None).code(), Some(410));
     }

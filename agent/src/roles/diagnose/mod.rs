@@ -5,5 +5,6 @@ pub mod check;
 pub mod connections;
 pub mod lists;
 pub mod log_level;
+pub mod nodes;
 pub mod output;
 pub mod run;

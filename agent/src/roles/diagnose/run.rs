@@ -3,6 +3,7 @@
 use super::ask::Agent;
 use super::check::running::{self, Check};
 use super::connections::{self, Watch};
+use super::nodes::{self, Nodes};
 use super::output::{Failure, Outcome, Output};
 use super::{lists, log_level};
 use crate::control::diagnose::connections::Filter;
@@ -26,6 +27,8 @@ pub struct Task {
 pub enum Asked {
     /// `sotto status`
     Status,
+    /// `sotto status --all-nodes`
+    AllNodes(Nodes),
     /// `sotto pods`
     Pods {
         /// All that are known, not only this node's.
@@ -81,6 +84,7 @@ async fn answer(task: Task) -> Result<Outcome, Failure> {
     let Task { agent, output, question } = task;
     match question {
         Asked::Status => lists::status(agent, output).await,
+        Asked::AllNodes(nodes) => nodes::status(output, &nodes).await,
         Asked::Pods { mesh, namespace } => lists::pods(agent, output, mesh, namespace.as_deref()).await,
         Asked::Services { namespace } => lists::services(agent, output, namespace.as_deref()).await,
         Asked::Certificates => lists::certificates(agent, output).await,

@@ -80,6 +80,22 @@ pub struct AgentArgs {
 /// Flags of `sotto status`.
 #[derive(Args, Debug)]
 pub struct StatusArgs {
+    /// Ask the agents of all nodes, through the API server: a line for each
+    #[arg(long)]
+    pub all_nodes: bool,
+
+    /// With --all-nodes: how to reach the API server [default: as kubectl does]
+    #[arg(long, value_name = "FILE", requires = "all_nodes")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// With --all-nodes: the kubeconfig's context to use, other than its current one
+    #[arg(long, value_name = "NAME", requires = "all_nodes")]
+    pub context: Option<String>,
+
+    /// With --all-nodes: where the agents' pods are
+    #[arg(long, value_name = "NAME", default_value = "sotto-system")]
+    pub agent_namespace: String,
+
     /// Whom to ask
     #[command(flatten)]
     pub agent: AgentArgs,

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::args::{AgentArgs, CheckArgs, ConnectionsArgs, DiagnoseCommand, DirectionArg, ExplainArgs, Format};
+use super::args::{
+    AgentArgs, CheckArgs, ConnectionsArgs, DiagnoseCommand, DirectionArg, ExplainArgs, Format, StatusArgs,
+};
 use super::texts::Text;
 use crate::control::diagnose::connections::{Direction, Filter};
 use crate::control::diagnose::dump::section::{Section, Sections};
@@ -10,6 +12,7 @@ use crate::control::diagnose::explain::question::Question;
 use crate::roles::diagnose::ask::Agent;
 use crate::roles::diagnose::check::running::Check;
 use crate::roles::diagnose::connections::Watch;
+use crate::roles::diagnose::nodes::Nodes;
 use crate::roles::diagnose::output::{Failure, Output};
 use crate::roles::diagnose::run::{Asked, Task};
 
@@ -28,7 +31,7 @@ pub enum Work {
 /// [`Failure::Question`] when they make no sense, naming the flag.
 pub fn work(command: DiagnoseCommand) -> Result<Work, Failure> {
     Ok(Work::Ask(match command {
-        DiagnoseCommand::Status(args) => of(args.agent, Asked::Status),
+        DiagnoseCommand::Status(args) => status(args),
         DiagnoseCommand::Pods(args) => of(args.agent, Asked::Pods { mesh: args.mesh, namespace: args.namespace }),
         DiagnoseCommand::Services(args) => of(args.agent, Asked::Services { namespace: args.namespace }),
         DiagnoseCommand::Certificates(args) => of(args, Asked::Certificates),
@@ -54,6 +57,13 @@ fn of(agent: AgentArgs, question: Asked) -> Task {
 
 fn task(agent: SocketAddr, json: bool, question: Asked) -> Task {
     Task { agent: Agent(agent), output: Output::for_stdout(json), question }
+}
+
+fn status(args: StatusArgs) -> Task {
+    let StatusArgs { all_nodes, kubeconfig, context, agent_namespace: namespace, agent } = args;
+    let port = agent.admin_addr.port();
+    let nodes = all_nodes.then_some(Nodes { kubeconfig, context, namespace, port });
+    of(agent, nodes.map_or(Asked::Status, Asked::AllNodes))
 }
 
 fn connections(args: ConnectionsArgs) -> Result<Task, Failure> {
