@@ -94,8 +94,7 @@ impl Filter {
         let about_it = |directive: &Directive| {
             directive.target.strip_prefix(library).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
         };
-        // An empty list means something of its own: errors of everything.
-        let silence = if self.0.is_empty() || self.0.iter().any(about_it) { "" } else { silence };
+        let silence = if self.0.iter().any(about_it) { "" } else { silence };
         let text = format!("{silence},{self}");
         EnvFilter::try_new(&text).map_err(|_| FilterError::Directive(shorten(&text)))
     }
@@ -185,7 +184,6 @@ mod tests {
             ("info,kube_client::client=debug", true),
             ("info,kube_client::client::builder=error", true),
             ("info,kube_client=off", false),
-            ("", true),
         ] {
             let filter = Filter::parse(text).unwrap().compile().unwrap();
             tracing::subscriber::with_default(tracing_subscriber::registry().with(filter), || {
