@@ -10,7 +10,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
-use crate::carriers::contestant::{self, Contestant};
+use crate::carriers::contestant::{self, Contestant, SOTTO};
 use crate::command::Options;
 use crate::output::{Record, say};
 use crate::turn::Turn;
@@ -61,7 +61,7 @@ fn all_rounds(options: &Options, meter: &Meter, record: &mut Record) -> Result<(
         let outcome = once(options, record, contestant.as_mut());
         failures.extend(outcome.err().map(|error| format!("{error:#}")));
     }
-    if options.wants("size") && contestants.iter().any(|contestant| contestant.name() == "sotto") {
+    if options.wants("size") && contestants.iter().any(|contestant| contestant.name() == SOTTO) {
         failures.extend(
             guarded(|| size::mesh(options.quick, record)).err().map(|error| format!("size of the mesh: {error:#}")),
         );

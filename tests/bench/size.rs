@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use harness::{Agent, DEADLINE, Mesh, Pod};
 use serde_json::json;
 
-use crate::carriers::contestant::{Contestant, NAMES};
+use crate::carriers::contestant::{Contestant, SOTTO};
 use crate::load::{http, idle};
 use crate::output::{Record, say};
 use crate::pair::Pair;
@@ -69,7 +69,7 @@ pub(crate) fn mesh(quick: bool, record: &mut Record) -> Result<()> {
             empty = memory;
         }
         let mut sample =
-            |figure: &str, value: f64| record.sample(NAMES[5], 0, &format!("size_{workloads}_{figure}"), value);
+            |figure: &str, value: f64| record.sample(SOTTO, 0, &format!("size_{workloads}_{figure}"), value);
         sample("startup_ms", started.as_secs_f64() * 1e3);
         sample("memory_mib", memory as f64 / f64::from(1 << 20));
         if workloads > 0 {
@@ -79,7 +79,7 @@ pub(crate) fn mesh(quick: bool, record: &mut Record) -> Result<()> {
         let mut fastest = 0.0_f64;
         for round in 0..TIMES {
             let rate = http::saturate(&pair.client, service.addr(80), false, 1)?.per_second;
-            record.sample(NAMES[5], round, &format!("size_{workloads}_connections_per_s"), rate);
+            record.sample(SOTTO, round, &format!("size_{workloads}_connections_per_s"), rate);
             fastest = fastest.max(rate);
         }
         say(format_args!(

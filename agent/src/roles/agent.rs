@@ -11,6 +11,7 @@ use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture, OptionFuture, j
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::connections::Tables;
 use super::pages::{self, Addresses, Shown};
 use super::signals::EndingSignals;
 use crate::control::diagnose::dump::agent::AgentConfig;
@@ -38,8 +39,8 @@ use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::series::Limits;
 use crate::traffic::l4::context::Context;
-use crate::traffic::l4::direct::ask::{self, Ask};
-use crate::traffic::l4::direct::director::{Director, SameNode};
+use crate::traffic::l4::direct::ask;
+use crate::traffic::l4::direct::director::{Asked, Director, SameNode};
 use crate::traffic::l4::shard::{self, Command, Serve};
 
 /// Settings of a node agent.
@@ -152,6 +153,9 @@ const IDLE_TUNNEL: Duration = Duration::from_secs(300);
 /// How long the connections of a pod that is gone may go on.
 const GONE_POD_GRACE: Duration = Duration::from_secs(5);
 
+/// Questions for direct connections that may wait.
+const LOOKS: usize = 16;
+
 /// How long the data-plane threads may take to drop their connections once told to.
 const THREADS_END: Duration = Duration::from_secs(5);
 
@@ -208,7 +212,7 @@ struct Agent {
     mesh: (watch::Sender<Arc<MeshState>>, watch::Receiver<Arc<MeshState>>),
     renewal: BoxFuture<'static, ()>,
     kubelet: BoxFuture<'static, ()>,
-    director: (Director, mpsc::Receiver<Ask>),
+    director: (Director, Asked),
     reconciler: Reconciler,
     threads: shards::Threads,
     shown: Shown,
@@ -232,7 +236,8 @@ impl Agent {
         let (kubelet, kubelet_seen) = follow_kubelet(&config, &redirect, host)?;
 
         let tunnel = Arc::new(config.tunnel.clone());
-        let (asker, asks) = ask::channel();
+        let (asker, verdicts) = ask::channel();
+        let (direct_looks, looks) = mpsc::channel(LOOKS);
         let context = Arc::new(Context {
             node: Arc::clone(&config.node),
             cluster: Arc::clone(&config.cluster),
@@ -247,10 +252,10 @@ impl Agent {
             handshake_limit: HANDSHAKE_LIMIT,
             direct: asker,
         });
-        let director = (Director::new(Arc::clone(&context), direct, config.same_node), asks);
+        let director = (Director::new(Arc::clone(&context), direct, config.same_node), Asked { verdicts, looks });
         let (commands, threads) =
             shards::start(config.threads, move |commands| shard::run(Arc::clone(&context), commands))?;
-        let asked = Arc::new(commands.questions());
+        let tables = Tables { threads: Arc::new(commands.questions()), direct: direct_looks };
         let outputs = Outputs {
             serve: Box::new(move |pod, listeners| serve(&commands, pod, listeners).boxed()),
             local,
@@ -272,7 +277,7 @@ impl Agent {
             readiness,
             config: Arc::new(told(&config)),
             log: config.log.clone(),
-            threads: asked,
+            tables,
             started_at: SystemTime::now(),
         };
         Ok(Self {
@@ -294,7 +299,7 @@ impl Agent {
     async fn run(self) -> anyhow::Result<()> {
         let Self { config, follow, announce, decide_exit, mesh, renewal, kubelet, .. } = self;
         let (mut reconciler, threads, shown, drain) = (self.reconciler, self.threads, self.shown, self.drain);
-        let (director, asks) = self.director;
+        let (director, asked) = self.director;
         let closing = CancellationToken::new();
         let (sender, mesh) = mesh;
         let (exit, on_exit) = watch::channel(OnExit::Keep);
@@ -312,7 +317,7 @@ impl Agent {
                 stopped.run_until_cancelled(renewal),
                 stopped.run_until_cancelled(kubelet),
                 stopped.run_until_cancelled(forget_start(readiness.clone())),
-                director.run(asks, closing.clone(), stopped.clone()),
+                director.run(asked, closing.clone(), stopped.clone()),
                 join_all(servers.into_iter().map(|server| server.serve(stopped.cancelled()))),
             );
         };

@@ -1,11 +1,12 @@
-//! `/connections`: what the data-plane threads carry at this moment.
+//! `/connections`: what the data-plane threads carry at this moment, and what goes directly from pod to pod.
 //!
-//! Each thread is asked for a piece of its table at a time; it goes on with its connections in between.
+//! Each thread is asked for a piece of its table at a time; it goes on with its connections in between. So is, as one more, whoever
+//! keeps the table of direct connections.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::control::diagnose::connections::{
     ConnectionLine, Connections, Cursor, Direction, Filter, PeerLine, USUAL_LIMIT,
@@ -19,23 +20,29 @@ use crate::telemetry::labels::Reporter;
 use crate::traffic::l4::live::{Look, Open, Seen};
 use crate::traffic::l4::shard::Command;
 
-/// How long a thread may take to answer. One that is that busy is left out.
+/// How long one of them may take to answer. One that is that busy is left out.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A place behind the end of every table.
 const END: usize = usize::MAX;
 
-/// The way to the data-plane threads.
-pub(super) type Threads = Arc<Questions<Command>>;
+/// The way to all tables of connections.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    /// Those of the data-plane threads.
+    pub threads: Arc<Questions<Command>>,
+    /// That of direct connections.
+    pub direct: mpsc::Sender<Look>,
+}
 
 /// The page.
-pub(super) fn page(threads: &Threads, query: &str) -> impl Future<Output = Page> + Send + use<> {
+pub(super) fn page(tables: &Tables, query: &str) -> impl Future<Output = Page> + Send + use<> {
     let filter = Filter::parse(query);
-    let threads = Arc::clone(threads);
+    let tables = tables.clone();
     async move {
         match filter {
             Err(error) => Page::text(400, format!("{error}\n")),
-            Ok(filter) => match serde_json::to_string_pretty(&collect(&threads, &filter).await) {
+            Ok(filter) => match serde_json::to_string_pretty(&collect(&tables, &filter).await) {
                 Ok(body) => Page::json(body + "\n"),
                 Err(error) => Page::text(500, format!("{error}\n")),
             },
@@ -44,29 +51,29 @@ pub(super) fn page(threads: &Threads, query: &str) -> impl Future<Output = Page>
 }
 
 /// How many connections there are.
-pub(super) async fn total(threads: &Threads) -> usize {
+pub(super) async fn total(tables: &Tables) -> usize {
     let mut total = 0;
-    for thread in 0..threads.threads() {
-        total += look(threads, thread, END).await.map_or(0, |seen| seen.total);
+    for table in 0..tables.number() {
+        total += tables.look(table, END).await.map_or(0, |seen| seen.total);
     }
     total
 }
 
-async fn collect(threads: &Threads, filter: &Filter) -> Connections {
+async fn collect(tables: &Tables, filter: &Filter) -> Connections {
     let limit = filter.limit.unwrap_or(USUAL_LIMIT);
     let start = filter.after.unwrap_or_default();
-    let mut found = Connections { total: total(threads).await, ..Connections::default() };
-    for thread in start.thread..threads.threads() {
-        let mut from = Some(if thread == start.thread { start.place } else { 0 });
+    let mut found = Connections { total: total(tables).await, ..Connections::default() };
+    for table in start.table..tables.number() {
+        let mut from = Some(if table == start.table { start.place } else { 0 });
         while let Some(place) = from {
-            let Some(seen) = look(threads, thread, place).await else { break };
+            let Some(seen) = tables.look(table, place).await else { break };
             for (place, open) in &seen.connections {
                 let line = line(open);
                 if !filter.fits(&line) {
                     continue;
                 }
                 if found.connections.len() == limit {
-                    found.next = Some(Cursor { thread, place: *place }.to_text());
+                    found.next = Some(Cursor { table, place: *place }.to_text());
                     return found;
                 }
                 found.connections.push(line);
@@ -77,10 +84,24 @@ async fn collect(threads: &Threads, filter: &Filter) -> Connections {
     found
 }
 
-async fn look(threads: &Threads, thread: usize, from: usize) -> Option<Seen> {
-    let (answer, seen) = oneshot::channel();
-    threads.ask(thread, Command::Look(Look { from, answer }));
-    tokio::time::timeout(PATIENCE, seen).await.ok()?.ok()
+impl Tables {
+    fn number(&self) -> usize {
+        self.threads.threads() + 1
+    }
+
+    async fn look(&self, table: usize, from: usize) -> Option<Seen> {
+        let (answer, seen) = oneshot::channel();
+        let look = Look { from, answer };
+        if table < self.threads.threads() {
+            self.threads.ask(table, Command::Look(look));
+            return tokio::time::timeout(PATIENCE, seen).await.ok()?.ok();
+        }
+        let asked = async {
+            self.direct.send(look).await.ok()?;
+            seen.await.ok()
+        };
+        tokio::time::timeout(PATIENCE, asked).await.ok()?
+    }
 }
 
 fn line(open: &Open) -> ConnectionLine {

@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 
 use tokio::sync::watch;
 
-use super::connections::{self, Threads};
+use super::connections::{self, Tables};
 use super::observe::observe;
 use super::{dump, logging};
 use crate::control::diagnose::dump::agent::AgentConfig;
@@ -52,8 +52,8 @@ pub struct Shown {
     pub config: Arc<AgentConfig>,
     /// What is logged.
     pub log: LogControl,
-    /// The data-plane threads.
-    pub threads: Threads,
+    /// The tables of open connections.
+    pub tables: Tables,
     /// Since when the agent runs.
     pub started_at: SystemTime,
 }
@@ -119,7 +119,7 @@ fn metrics_at(path: &'static str, about: &'static str, shown: &Shown) -> Route {
 
 /// All pages.
 fn routes(shown: Shown) -> Vec<Route> {
-    let (dumped, threads, log) = (shown.clone(), Arc::clone(&shown.threads), shown.log.clone());
+    let (dumped, tables, log) = (shown.clone(), shown.tables.clone(), shown.log.clone());
     let about_dump = "what the agent knows, as JSON: ?sections=pods,workloads,services,policies,certificates,problems";
     let about_explain = "whether a connection would work, and why: ?from=NAMESPACE/POD&to=NAMESPACE/POD&port=N";
     let about_connections = "open connections, as JSON: ?pod=&namespace=&direction=&peer=&port=&limit=&after=";
@@ -128,7 +128,7 @@ fn routes(shown: Shown) -> Vec<Route> {
         metrics_route(&shown),
         metrics_alias(&shown),
         Route::made_by("/config_dump", about_dump, move |query| dump::page(&dumped, query)),
-        Route::made_by("/connections", about_connections, move |query| connections::page(&threads, query)),
+        Route::made_by("/connections", about_connections, move |query| connections::page(&tables, query)),
         Route::new("/explain", about_explain, move |query| explain(&shown, query)),
         logging::route(log),
     ]

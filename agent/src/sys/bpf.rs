@@ -10,6 +10,7 @@ use std::time::Duration;
 
 // Commands, from the kernel's `include/uapi/linux/bpf.h`.
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
+const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
@@ -27,6 +28,9 @@ pub struct Map {
     value_size: usize,
     capacity: usize,
 }
+
+/// The kernel's own, which no libc knows: this kind of map cannot do it.
+const ENOTSUPP: i32 = 524;
 
 /// Entries that one system call reads. The kernel takes whole buckets, which in a hash map hold a few entries.
 const BATCH: usize = 1024;
@@ -74,14 +78,35 @@ impl Map {
         self.capacity
     }
 
-    /// Counts the entries of a hash map. What comes and goes meanwhile may be counted or not.
+    /// Counts the entries of a hash map, or of one of sockets. What comes and goes meanwhile may be counted or not.
     ///
     /// # Errors
     /// What the kernel says; EINVAL before Linux 5.6.
     pub fn count(&self) -> io::Result<usize> {
         let mut entries = 0;
-        self.for_each(|_, _| entries += 1)?;
-        Ok(entries)
+        match self.for_each(|_, _| entries += 1) {
+            // A map of sockets is not read many at a time.
+            Err(error) if error.raw_os_error() == Some(ENOTSUPP) => self.count_keys(),
+            result => result.map(|()| entries),
+        }
+    }
+
+    /// One key after the other. If the one that it has come to is taken out, the kernel begins anew: past the capacity it ends.
+    fn count_keys(&self) -> io::Result<usize> {
+        let (mut key, mut next) = (vec![0u8; self.key_size], vec![0u8; self.key_size]);
+        for entries in 0..self.capacity {
+            let mut attributes = ElementAttributes::new(&self.fd, &key, next.as_mut_ptr());
+            if entries == 0 {
+                attributes.key = 0;
+            }
+            // SAFETY: both have the length of a key, which `new` has checked; the kernel reads the one and writes the other.
+            match unsafe { bpf(BPF_MAP_GET_NEXT_KEY, &mut attributes) } {
+                Ok(_) => std::mem::swap(&mut key, &mut next),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(entries),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.capacity)
     }
 
     /// Takes the value of a key out of a hash map, in one step. `false`: there is none, and `value` is as it was.

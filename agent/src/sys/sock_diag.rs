@@ -21,6 +21,9 @@ const HEADER: usize = 16;
 const REQUEST: usize = 56;
 const ANSWER: usize = 72;
 
+/// Where `struct inet_diag_msg` has `idiag_state`.
+const STATE: usize = 1;
+
 /// Where `struct tcp_info` has `tcpi_bytes_acked` and `tcpi_bytes_received`.
 const BYTES_ACKED: usize = 120;
 const BYTES_RECEIVED: usize = 128;
@@ -45,8 +48,10 @@ pub struct Connection {
 pub struct Carried {
     /// Bytes that the other end has acknowledged; its SYN and FIN count as one each.
     pub acknowledged: u64,
-    /// Bytes that have arrived in order.
+    /// Bytes that have arrived in order; the other end's FIN counts as one.
     pub received: u64,
+    /// The socket's TCP state, in the kernel's numbers.
+    pub state: u8,
 }
 
 impl SockDiag {
@@ -162,13 +167,14 @@ fn answer(message: &[u8]) -> Option<Answer<'_>> {
 /// Finds the numbers of a connection among the attributes of `struct inet_diag_msg`.
 fn carried(body: &[u8]) -> Option<Carried> {
     let mut attributes = body.get(ANSWER..)?;
+    let state = *body.get(STATE)?;
     loop {
         let length = usize::from(u16::from_ne_bytes(field(attributes, 0)?));
         let kind = u16::from_ne_bytes(field(attributes, 2)?);
         let value = attributes.get(4..length)?;
         if kind == INET_DIAG_INFO {
             let number = |at| field(value, at).map(u64::from_ne_bytes);
-            return Some(Carried { acknowledged: number(BYTES_ACKED)?, received: number(BYTES_RECEIVED)? });
+            return Some(Carried { acknowledged: number(BYTES_ACKED)?, received: number(BYTES_RECEIVED)?, state });
         }
         attributes = attributes.get(length.next_multiple_of(4)..)?;
     }
@@ -206,6 +212,7 @@ mod tests {
         assert!(answer(&refusal[..18]).is_none());
 
         let mut body = vec![0; ANSWER];
+        body[STATE] = 1;
         body.extend([8, 0, 1, 0, 9, 9, 9, 9]);
         let mut info = vec![0; 248];
         info[BYTES_ACKED..][..8].copy_from_slice(&300u64.to_ne_bytes());
@@ -213,7 +220,7 @@ mod tests {
         body.extend(252u16.to_ne_bytes());
         body.extend(INET_DIAG_INFO.to_ne_bytes());
         body.extend(info);
-        assert_eq!(carried(&body), Some(Carried { acknowledged: 300, received: 40 }));
+        assert_eq!(carried(&body), Some(Carried { acknowledged: 300, received: 40, state: 1 }));
         for length in 0..body.len() {
             assert_eq!(carried(&body[..length]), None, "{length}");
         }

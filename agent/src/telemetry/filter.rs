@@ -7,6 +7,10 @@ use tracing_subscriber::EnvFilter;
 /// So many directives are kept; more are refused.
 const MOST: usize = 64;
 
+/// Says ERROR of every request to the API server that fails, each time that it is tried again. Whoever asked tells it, too, with what
+/// it means and not more often than somebody wants to read it. To be heard, it or `kube_client` has to be named.
+const REPETITIVE: (&str, &str) = ("kube_client", "kube_client::client::builder=off");
+
 /// The longest directive, in bytes.
 const LONGEST: usize = 200;
 
@@ -86,7 +90,12 @@ impl Filter {
     /// # Errors
     /// [`FilterError`]
     pub(super) fn compile(&self) -> Result<EnvFilter, FilterError> {
-        let text = self.to_string();
+        let (library, silence) = REPETITIVE;
+        let about_it = |directive: &Directive| {
+            directive.target.strip_prefix(library).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        };
+        let silence = if self.0.iter().any(about_it) { "" } else { silence };
+        let text = format!("{silence},{self}");
         EnvFilter::try_new(&text).map_err(|_| FilterError::Directive(shorten(&text)))
     }
 
@@ -136,6 +145,8 @@ impl fmt::Display for Filter {
 
 #[cfg(test)]
 mod tests {
+    use tracing_subscriber::layer::SubscriberExt as _;
+
     use super::*;
 
     fn change(now: &str, reset: bool, directives: &[&str]) -> Result<String, FilterError> {
@@ -161,6 +172,26 @@ mod tests {
         }
         assert_eq!(Filter::parse("info, debug").unwrap().to_string(), "debug");
         assert!(Filter::parse("info,sotto=loud").is_err());
+    }
+
+    #[test]
+    fn what_repeats_itself_is_heard_only_where_it_is_named() {
+        for (text, is_heard) in [
+            ("info", false),
+            ("debug,access=off", false),
+            ("info,kube_clients=info", false),
+            ("info,kube_client=info", true),
+            ("info,kube_client::client=debug", true),
+            ("info,kube_client::client::builder=error", true),
+            ("info,kube_client=off", false),
+        ] {
+            let filter = Filter::parse(text).unwrap().compile().unwrap();
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(filter), || {
+                let heard = tracing::enabled!(target: "kube_client::client::builder", tracing::Level::ERROR);
+                assert_eq!(heard, is_heard, "{text:?}");
+                assert!(tracing::enabled!(target: "sotto", tracing::Level::ERROR), "{text:?}");
+            });
+        }
     }
 
     #[test]

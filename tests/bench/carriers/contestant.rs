@@ -65,15 +65,22 @@ pub(crate) enum Change {
 }
 
 /// All names, in the order of the tables.
-pub(crate) const NAMES: [&str; 8] =
-    ["plain", "plain-local", "envoy-tcp", "envoy-http", "ztunnel", "sotto", "sotto-h2", "sotto-local"];
+const NAMES: [&str; 9] =
+    ["plain", "plain-local", "envoy-tcp", "envoy-http", "ztunnel", SOTTO, "sotto-h2", "sotto-local", QUIET];
+
+/// The one that the others are there for.
+pub(crate) const SOTTO: &str = "sotto";
+
+/// Answers a question of its own, what the access log costs, and has a turn only where it is named.
+const QUIET: &str = "sotto-quiet";
 
 /// Sets up those that are wanted and can be had; notes say what could not.
 pub(crate) fn set_up(options: &Options, record: &mut Record) -> Result<Vec<Box<dyn Contestant>>> {
     for name in &options.only {
         ensure!(NAMES.contains(&name.as_str()), "there is no contestant `{name}`; there are: {}", NAMES.join(", "));
     }
-    let wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
+    let named = |name: &str| options.only.iter().any(|only| only == name);
+    let wanted = |name: &str| named(name) || (options.only.is_empty() && name != QUIET);
     let mut contestants: Vec<Box<dyn Contestant>> = Vec::new();
     for name in NAMES.into_iter().filter(|name| wanted(name)) {
         let made: Result<Option<Box<dyn Contestant>>> = match name {
@@ -82,8 +89,9 @@ pub(crate) fn set_up(options: &Options, record: &mut Record) -> Result<Vec<Box<d
             "envoy-tcp" => envoy::Envoy::set_up(envoy_config::Mode::Tcp, record).map(optional),
             "envoy-http" => envoy::Envoy::set_up(envoy_config::Mode::Http, record).map(optional),
             "ztunnel" => ztunnel::Ztunnels::set_up(record).map(optional),
-            "sotto" => sotto::Sotto::set_up(sotto::Way::Default, record).map(optional),
+            SOTTO => sotto::Sotto::set_up(sotto::Way::Default, record).map(optional),
             "sotto-h2" => sotto::Sotto::set_up(sotto::Way::H2, record).map(optional),
+            QUIET => sotto::Sotto::set_up(sotto::Way::Quiet, record).map(optional),
             _ => sotto::Sotto::set_up(sotto::Way::SameNode, record).map(optional),
         };
         contestants.extend(made?);

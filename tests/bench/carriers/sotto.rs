@@ -1,4 +1,4 @@
-//! sotto: between two nodes with the tunnel that its agents agree on, with HBONE, and on one node.
+//! sotto: between two nodes with the tunnel that its agents agree on, with HBONE, without a log, and on one node.
 
 use std::process::Command;
 
@@ -17,12 +17,17 @@ pub(super) enum Way {
     Default,
     /// Between nodes, HBONE.
     H2,
+    /// Between nodes, as the agents agree, without a line in the access log.
+    Quiet,
     /// On one node, as the agent does it by itself.
     SameNode,
 }
 
 /// The flag of the agent that keeps to HBONE, and its value.
 const KEEP_TO_H2: (&str, &str) = ("--tunnel-protocol", "h2");
+
+/// Everything but the access log, which is told at the end of each connection.
+const QUIET: &str = "info,access=off";
 
 /// Two agents, and pods on their nodes.
 #[derive(Debug)]
@@ -69,6 +74,7 @@ impl Sotto {
     fn agent(&self, node: &Node) -> Agent {
         match self.way {
             Way::H2 => node.agent().arg(KEEP_TO_H2.0, KEEP_TO_H2.1).spawn(),
+            Way::Quiet => node.agent().arg("--log", QUIET).spawn(),
             Way::Default | Way::SameNode => node.agent().spawn(),
         }
     }
@@ -83,6 +89,7 @@ impl Contestant for Sotto {
         match self.way {
             Way::Default => "sotto",
             Way::H2 => "sotto-h2",
+            Way::Quiet => "sotto-quiet",
             Way::SameNode => "sotto-local",
         }
     }

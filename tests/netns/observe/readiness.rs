@@ -53,7 +53,16 @@ fn a_ready_agent_tells_of_its_certificates_maps_and_state() {
     is("sotto_state_loaded", &[], 1.0);
     is("sotto_bpf_map_entries", &[("map", "PODS")], 1.0);
     is("sotto_bpf_map_capacity", &[("map", "PODS")], 4096.0);
+    // Three roles, and an address of either family.
+    is("sotto_bpf_map_entries", &[("map", "LISTENERS")], 6.0);
+    is("sotto_bpf_map_capacity", &[("map", "LISTENERS")], 32_768.0);
+    for map in ["VERDICTS", "DIRECT_FLOWS", "SERVICES", "ENDPOINTS"] {
+        is("sotto_bpf_map_entries", &[("map", map)], 0.0);
+        assert!(metrics().sum("sotto_bpf_map_capacity", &[("map", map)]) > 0.0, "{map}");
+    }
+    is("sotto_log_lines_dropped_total", &[], 0.0);
     pair.leave();
     is("workload_manager_proxies_stopped_total", &[], 1.0);
     is("sotto_bpf_map_entries", &[("map", "PODS")], 0.0);
+    is("sotto_bpf_map_entries", &[("map", "LISTENERS")], 0.0);
 }

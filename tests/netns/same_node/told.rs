@@ -2,9 +2,10 @@
 
 use std::io::Read as _;
 use std::net::SocketAddr;
+use std::sync::{Mutex, mpsc};
 
 use harness::{AccessEntry, Conn, DEADLINE, eventually};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::home::Home;
 
@@ -125,6 +126,64 @@ fn both_reporters_count_what_is_open_and_what_has_ended() {
     eventually(DEADLINE, "it has ended", || all_ended().then_some(()));
     let after = ["source", "destination"].map(|reporter| sum("istio_tcp_sent_bytes_total", reporter));
     assert_eq!([after[0] - before[0], after[1] - before[1]], [17, 17]);
+}
+
+/// What `sotto connections` reads, of the connections of one client: direction, protocol, and bytes from source and destination.
+fn shown(home: &Home, client: SocketAddr) -> Vec<(String, String, u64, u64)> {
+    let page: Value = serde_json::from_str(&home.agent.get("/connections")).unwrap();
+    let lines = page["connections"].as_array().unwrap().iter();
+    let own = lines.filter(|line| line["source"]["address"] == client.to_string());
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let bytes = |value: &Value| value.as_u64().unwrap();
+    let mut own: Vec<_> = own
+        .map(|line| {
+            let bytes = (bytes(&line["bytesFromSource"]), bytes(&line["bytesFromDestination"]));
+            (text(&line["direction"]), text(&line["protocol"]), bytes.0, bytes.1)
+        })
+        .collect();
+    own.sort();
+    own
+}
+
+#[test]
+fn what_is_open_is_shown_and_counted_with_its_bytes_so_far() {
+    let Some(home) = Home::new("what_is_open_is_shown_and_counted_with_its_bytes_so_far") else { return };
+    let (release, until) = mpsc::channel::<()>();
+    let until = Mutex::new(until);
+    home.server.serve(8080, move |mut conn| {
+        if answer(&mut conn) {
+            conn.receive_to_end();
+            // Only an end is ever received.
+            let _end = until.lock().unwrap().recv();
+        }
+    });
+    let sent = |reporter: &str| {
+        let labels = [("reporter", reporter), ("source_workload", "client"), ("destination_workload", "server")];
+        home.agent.metrics().sum("istio_tcp_received_bytes_total", &labels).round() as usize
+    };
+    let mut conn = home.direct(8080);
+    let client = conn.local_addr();
+    let both_sides = |from_source: usize, from_destination: usize| {
+        let side =
+            |direction: &str| (direction.to_owned(), "direct".to_owned(), from_source as u64, from_destination as u64);
+        [side("inbound"), side("outbound")]
+    };
+    eventually(DEADLINE, "it is shown", || (shown(&home, client) == both_sides(0, 0)).then_some(()));
+    let before = ["source", "destination"].map(sent);
+    exchange(&mut conn);
+    // No look is needed in between: whoever asks sees what is there now.
+    assert_eq!(shown(&home, client), both_sides(REQUEST, RESPONSE));
+    eventually(DEADLINE, "its bytes are counted while it is open", || {
+        (["source", "destination"].map(sent) == before.map(|before| before + REQUEST)).then_some(())
+    });
+    conn.half_close();
+    eventually(DEADLINE, "a FIN is no byte", || (shown(&home, client) == both_sides(REQUEST, RESPONSE)).then_some(()));
+    drop(release);
+    conn.expect_eof();
+    drop(conn);
+    assert_complete(&home, client);
+    eventually(DEADLINE, "it is gone", || shown(&home, client).is_empty().then_some(()));
+    assert_eq!(["source", "destination"].map(sent), before.map(|before| before + REQUEST), "nothing is counted twice");
 }
 
 #[test]

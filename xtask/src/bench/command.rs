@@ -30,8 +30,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: Option<u32>,
 
-    /// Contestants that have a turn, with commas between; all when none is named: plain, plain-local, envoy-tcp, envoy-http, ztunnel,
-    /// sotto, sotto-h2, sotto-local
+    /// Contestants that have a turn, with commas between; all but the last when none is named: plain, plain-local, envoy-tcp, envoy-http,
+    /// ztunnel, sotto, sotto-h2, sotto-local, sotto-quiet
     #[arg(long, value_name = "NAMES")]
     only: Option<String>,
 

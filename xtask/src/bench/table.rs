@@ -14,10 +14,10 @@ const CELL: usize = 17;
 const PAIR: usize = 24;
 /// Above this share of the machine that others used, no bar is judged.
 const NOISE: f64 = 0.1;
-/// Those that are compared with each of the others.
-const OURS: [&str; 2] = ["sotto", "sotto-h2"];
 /// The others.
-const PEERS: [&str; 3] = ["envoy-tcp", "envoy-http", "ztunnel"];
+const PEERS: &[&str] = &["envoy-tcp", "envoy-http", "ztunnel"];
+/// Who is compared with whom.
+const COMPARED: [(&str, &[&str]); 3] = [("sotto", PEERS), ("sotto-h2", PEERS), ("sotto", &["sotto-quiet"])];
 
 /// Everything that was measured, as text.
 pub(super) fn render(results: &Results) -> String {
@@ -74,8 +74,9 @@ fn rows(text: &mut String, results: &Results, figure: &Figure) {
 
 fn peers(results: &Results) -> String {
     let mut text = String::new();
-    for ours in OURS {
-        let there: Vec<_> = PEERS.iter().filter(|peer| results.ratio("requests_per_s", ours, peer).is_some()).collect();
+    for (ours, others) in COMPARED {
+        let there: Vec<_> =
+            others.iter().filter(|peer| results.ratio("requests_per_s", ours, peer).is_some()).collect();
         if there.is_empty() {
             continue;
         }

@@ -30,7 +30,8 @@ pub struct ConnectionLine {
     pub pod: String,
     /// `outbound` if that pod has made it, `inbound` if it was made to it.
     pub direction: String,
-    /// `plain`, `same-node` or the protocol of the tunnel: `hbone`, `sotto/1`.
+    /// `plain`, `same-node` (through the agent), `direct` (between two pods of the node, by the kernel) or the protocol of the tunnel:
+    /// `hbone`, `sotto/1`.
     pub protocol: String,
     /// Who connects.
     pub source: PeerLine,
@@ -87,11 +88,11 @@ pub enum Direction {
     Outbound,
 }
 
-/// A place in the tables of the data-plane threads.
+/// A place in the tables of connections: one per data-plane thread, and one of direct connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
-    /// The thread.
-    pub thread: usize,
+    /// The table.
+    pub table: usize,
     /// The place in its table.
     pub place: usize,
 }
@@ -129,12 +130,12 @@ impl Cursor {
     /// As queries and answers have it.
     #[must_use]
     pub fn to_text(self) -> String {
-        format!("{}.{}", self.thread, self.place)
+        format!("{}.{}", self.table, self.place)
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (thread, place) = text.split_once('.')?;
-        Some(Self { thread: thread.parse().ok()?, place: place.parse().ok()? })
+        let (table, place) = text.split_once('.')?;
+        Some(Self { table: table.parse().ok()?, place: place.parse().ok()? })
     }
 }
 

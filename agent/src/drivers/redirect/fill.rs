@@ -2,7 +2,8 @@
 
 use std::io;
 
-use sotto_ebpf::abi::{Flow, OriginalDestination, PodAddresses, SourceKey};
+use sotto_ebpf::abi::{Flow, ListenerKey, OriginalDestination, PodAddresses, SourceKey};
+use sotto_ebpf::abi_direct::{DirectFlow, EndpointKey, EndpointSet, Target, VerdictKey};
 
 use super::error::RedirectError;
 use super::pins::Pins;
@@ -14,11 +15,16 @@ use crate::telemetry::metrics::MapFill;
 pub struct Maps(Vec<(&'static str, Map)>);
 
 /// Name, and the sizes of keys and values.
-const MAPS: [(&str, usize, usize); 4] = [
+const MAPS: [(&str, usize, usize); 9] = [
     ("PODS", size_of::<u64>(), size_of::<PodAddresses>()),
     ("ORIGINAL_DESTINATIONS", size_of::<SourceKey>(), size_of::<OriginalDestination>()),
     ("ADMITTED_FLOWS", size_of::<Flow>(), size_of::<u32>()),
     ("KUBELETS", size_of::<u64>(), size_of::<u64>()),
+    ("LISTENERS", size_of::<ListenerKey>(), size_of::<u32>()),
+    ("VERDICTS", size_of::<VerdictKey>(), size_of::<u64>()),
+    ("DIRECT_FLOWS", size_of::<Flow>(), size_of::<DirectFlow>()),
+    ("SERVICES", size_of::<Target>(), size_of::<EndpointSet>()),
+    ("ENDPOINTS", size_of::<EndpointKey>(), size_of::<Target>()),
 ];
 
 impl Maps {

@@ -33,7 +33,7 @@ pub use error::RedirectError;
 pub use features::{Missing, Place, find_place, try_programs};
 pub use fill::Maps;
 pub use maps::counters::Counters;
-pub use maps::direct::{Direct, EndedFlow, Ending, Ends, OpenFlow};
+pub use maps::direct::{Direct, EndedFlow, Ending, Ends, OpenFlow, bytes_so_far};
 pub use maps::kubelets::Kubelets;
 pub use maps::services::Endpoints;
 pub use maps::sockets::{Sockets, Wanted};

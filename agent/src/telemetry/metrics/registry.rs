@@ -15,6 +15,7 @@ use super::threads::ThreadMetrics;
 use super::tunnels::TunnelMetrics;
 use crate::runtime::rate;
 use crate::telemetry::counter::ReadCounter;
+use crate::telemetry::log;
 use crate::telemetry::series::{ConnectionSeries, Limits};
 
 /// Everything that the agent counts, shared by all threads.
@@ -79,6 +80,8 @@ impl Metrics {
         self.threads.register(registry);
         registry.sub_registry_with_prefix("process").register_collector(Box::new(ProcessMetrics));
         self.count("sotto_log_suppressed", "Log lines left out since there were many like them", rate::suppressed);
+        let help = "Log lines dropped since whoever reads standard output does not keep up";
+        self.count("sotto_log_lines_dropped", help, log::dropped_lines);
         self
     }
 
@@ -132,6 +135,7 @@ mod tests {
         assert!(page.ends_with("# EOF\n"), "{page}");
         let text = metrics.page(Format::Text).unwrap();
         assert!(text.contains("# TYPE istio_tcp_sent_bytes_total counter\n"), "{text}");
+        assert!(text.contains("\nsotto_log_lines_dropped_total 0\n"), "{text}");
         for name in ["process_open_fds", "process_cpu_seconds_total", "process_start_time_seconds"] {
             assert!(text.contains(&format!("\n{name} ")), "{name} in {text}");
         }

@@ -1,7 +1,7 @@
 //! The connections that a data-plane thread carries at this moment, for operators.
 //!
 //! Each thread keeps its own ([`super::record`]). Whoever wants to see them asks the thread, which answers with copies of so many
-//! that nobody's bytes wait for it.
+//! that nobody's bytes wait for it. Direct connections are in the list of the thread of the [director](super::direct::director).
 
 use std::time::Duration;
 

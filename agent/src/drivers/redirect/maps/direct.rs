@@ -9,12 +9,14 @@ use aya::maps::{Array, MapData, RingBuf};
 use sotto_ebpf::abi::user::read;
 use sotto_ebpf::abi::{Address, Flow};
 use sotto_ebpf::abi_direct::{DirectFlow, FlowEnd, ending, stage};
+use sotto_ebpf::decide::direct::totals;
 
 use super::services::{Endpoints, Services};
 use super::verdicts::Verdicts;
 use crate::drivers::redirect::error::RedirectError;
 use crate::sys::bpf::{self, Map};
 use crate::sys::netns::NetnsCookie;
+use crate::sys::sock_diag::Carried;
 
 /// The agent's hand on direct connections.
 pub struct Direct {
@@ -146,6 +148,15 @@ impl Direct {
     }
 }
 
+/// Bytes of the application that a client's socket, which is open, has sent and received so far.
+#[must_use]
+pub fn bytes_so_far(carried: &Carried) -> (u64, u64) {
+    let Carried { acknowledged, received, state } = *carried;
+    // What ends the other side's bytes is not there as long as the socket waits for it.
+    let so_far = totals(acknowledged, received, received, state.into());
+    (so_far.sent, so_far.received)
+}
+
 impl fmt::Debug for Direct {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Direct").finish_non_exhaustive()
@@ -180,4 +191,18 @@ fn ends(flow: &Flow, grant: u64, netns: u64, asked: (Address, u16), began_ns: u6
 
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_a_side_is_no_byte_of_the_application() {
+        // ESTABLISHED, FIN-WAIT-2 and CLOSE-WAIT, as the kernel numbers them.
+        for (state, expected) in [(1, (17, 6)), (5, (16, 6)), (8, (17, 5))] {
+            assert_eq!(bytes_so_far(&Carried { acknowledged: 18, received: 6, state }), expected, "{state}");
+        }
+        assert_eq!(bytes_so_far(&Carried { acknowledged: 0, received: 0, state: 8 }), (0, 0));
+    }
 }

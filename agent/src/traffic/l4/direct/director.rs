@@ -20,6 +20,8 @@ use crate::runtime::rate::RateLimit;
 use crate::sys::bpf::boot_time;
 use crate::sys::netns::NetnsCookie;
 use crate::traffic::l4::context::Context;
+use crate::traffic::l4::live::{self, Look};
+use crate::traffic::l4::record;
 
 /// How connections between two enrolled pods of one node travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +32,11 @@ pub enum SameNode {
     Relay,
 }
 
-/// How often ends are read and the lease is renewed, and how often everything that is open is looked at.
+/// How often ends are read and the lease is renewed, how often everything that is open is looked at, and how often it is measured:
+/// as often as its bytes are counted.
 const TICK: Duration = Duration::from_millis(100);
 const TICKS_PER_LOOK: u32 = 10;
+const TICKS_PER_ROUND: u32 = 50;
 
 /// For how long verdicts count that nobody renews: an agent that is gone, or hangs, could not withdraw them.
 const LEASE: Duration = Duration::from_secs(1);
@@ -46,10 +50,22 @@ const BLOCKED: Duration = Duration::from_secs(60);
 /// Ends that are told of in one go before others on this thread get their turn.
 const ENDS_PER_TURN: usize = 256;
 
+/// Connections that are measured in one go: a system call each, together less than a millisecond.
+const MEASURED_PER_TURN: usize = 256;
+
 static STRAYED: RateLimit = RateLimit::new(5, Duration::from_secs(60));
 static TROUBLE: RateLimit = RateLimit::new(5, Duration::from_secs(60));
 
-/// See the module.
+/// What others want of the director.
+#[derive(Debug)]
+pub struct Asked {
+    /// Verdicts.
+    pub verdicts: mpsc::Receiver<Ask>,
+    /// To see what is open.
+    pub looks: mpsc::Receiver<Look>,
+}
+
+/// See the module. What it tells of is in the list of open connections of its thread, which has no others.
 #[derive(Debug)]
 pub struct Director {
     context: Arc<Context>,
@@ -72,7 +88,16 @@ impl Director {
     }
 
     /// Answers those who ask, and follows the mesh. Lets nobody go directly any more once `closing` is cancelled, and ends with `stop`.
-    pub async fn run(mut self, mut asks: mpsc::Receiver<Ask>, closing: CancellationToken, stop: CancellationToken) {
+    pub async fn run(self, asked: Asked, closing: CancellationToken, stop: CancellationToken) {
+        let metrics = Arc::clone(&self.context.metrics);
+        tokio::select! {
+            () = self.direct(asked, closing, stop) => {}
+            () = record::keep_reporting(&metrics) => {}
+        }
+    }
+
+    async fn direct(mut self, asked: Asked, closing: CancellationToken, stop: CancellationToken) {
+        let Asked { mut verdicts, mut looks } = asked;
         let (mut mesh, mut local) = (self.context.mesh.clone(), self.context.local.clone());
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -98,12 +123,26 @@ impl Director {
                     if number.is_multiple_of(TICKS_PER_LOOK) {
                         self.look(&mesh, &local);
                     }
+                    if number.is_multiple_of(TICKS_PER_ROUND) {
+                        self.reports.begin_round();
+                    }
                 }
-                Some(ask) = asks.recv() => self.answer(&ask, &mesh, &local),
+                Some(look) = looks.recv() => self.show(look),
+                Some(ask) = verdicts.recv() => self.answer(&ask, &mesh, &local),
+                () = tokio::task::yield_now(), if self.reports.has_due() => {
+                    warn(self.reports.measure_some(&self.grants, MEASURED_PER_TURN));
+                }
             }
         }
         self.close();
         self.read_ends().await;
+    }
+
+    /// Shows some of the connections, as they are now.
+    fn show(&self, look: Look) {
+        let places = look.from..look.from.saturating_add(live::AT_ONCE);
+        warn(self.reports.measure_at(&self.grants, places));
+        live::look(look);
     }
 
     fn close(&mut self) {

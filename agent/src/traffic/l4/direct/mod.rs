@@ -5,6 +5,7 @@
 //! first connection ─▶ outbound relays ─▶ ask ─▶ director: policy? ─▶ VERDICTS
 //! those after it   ─▶ connect: verdict? ─▶ straight to the pod ─▶ inbound: verdict still? ─▶ application
 //! mesh changes     ─▶ director reviews ─▶ verdict out ─▶ open connections severed
+//! while it is open ─▶ report: bytes, as the kernel counts them (measure); live: what operators see
 //! connection ends  ─▶ FLOW_EVENTS ─▶ report: counters and access log of both sides
 //! ```
 //!
@@ -13,6 +14,8 @@
 pub mod ask;
 pub mod director;
 mod grants;
+mod measure;
+mod namespaces;
 mod report;
 mod services;
 mod sever;

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
 
 use super::grants::{Grant, Grants};
+use super::namespaces::Namespaces;
 use crate::drivers::redirect::OpenFlow;
-use crate::sys::netns::{Netns, NetnsCookie};
 use crate::sys::sock_diag::{Connection, SockDiag};
 
 /// Severs those of the open connections whose verdict is revoked. Says how many.
@@ -18,7 +17,7 @@ pub(super) fn sever(grants: &Grants, open: &[OpenFlow]) -> io::Result<usize> {
     let (mut namespaces, mut severed, mut result) = (Namespaces::default(), 0, Ok(()));
     for flow in open {
         let Some(grant) = revoked.get(&flow.ends.grant) else { continue };
-        match namespaces.sever(flow, grant) {
+        match end(&mut namespaces, flow, grant) {
             Ok(()) => severed += 1,
             Err(error) => result = Err(error),
         }
@@ -26,27 +25,15 @@ pub(super) fn sever(grants: &Grants, open: &[OpenFlow]) -> io::Result<usize> {
     result.map(|()| severed)
 }
 
-#[derive(Default)]
-struct Namespaces(HashMap<NetnsCookie, SockDiag>);
-
-impl Namespaces {
-    /// The server's socket first: its reset is how the client learns of it. The client's own may outlive that where the reset does not
-    /// arrive, or where the server's was gone already.
-    fn sever(&mut self, flow: &OpenFlow, grant: &Grant) -> io::Result<()> {
-        let (client, server) = (flow.ends.client, flow.ends.server);
-        let theirs = Connection { local: server, remote: client, cookie: None };
-        let own = Connection { local: client, remote: server, cookie: Some(flow.socket) };
-        self.of(&grant.destination.netns)?.destroy(&theirs)?;
-        self.of(&grant.source.netns)?.destroy(&own)?;
-        Ok(())
-    }
-
-    fn of(&mut self, netns: &Arc<Netns>) -> io::Result<&mut SockDiag> {
-        match self.0.entry(netns.cookie()) {
-            std::collections::hash_map::Entry::Occupied(known) => Ok(known.into_mut()),
-            std::collections::hash_map::Entry::Vacant(new) => Ok(new.insert(netns.run(SockDiag::open)??)),
-        }
-    }
+/// The server's socket first: its reset is how the client learns of it. The client's own may outlive that where the reset does not
+/// arrive, or where the server's was gone already.
+fn end(namespaces: &mut Namespaces, flow: &OpenFlow, grant: &Grant) -> io::Result<()> {
+    let (client, server) = (flow.ends.client, flow.ends.server);
+    let theirs = Connection { local: server, remote: client, cookie: None };
+    let own = Connection { local: client, remote: server, cookie: Some(flow.socket) };
+    namespaces.of(&grant.destination.netns)?.destroy(&theirs)?;
+    namespaces.of(&grant.source.netns)?.destroy(&own)?;
+    Ok(())
 }
 
 /// Whether this kernel can do it.

@@ -58,8 +58,10 @@ pub struct Connection {
 pub enum Protocol {
     /// As they are: from or to somebody outside of the mesh.
     Plain,
-    /// From pod to pod within this node.
+    /// From pod to pod within this node, through this agent.
     SameNode,
+    /// From pod to pod within this node, by the kernel alone.
+    Direct,
     /// HTTP/2 CONNECT in mutual TLS.
     Hbone,
     /// `sotto/1` in mutual TLS.
@@ -73,6 +75,7 @@ impl Protocol {
         match self {
             Self::Plain => "plain",
             Self::SameNode => "same-node",
+            Self::Direct => "direct",
             Self::Hbone => "hbone",
             Self::Sotto => "sotto/1",
         }

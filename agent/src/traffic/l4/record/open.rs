@@ -125,9 +125,15 @@ impl Record {
         &self.open.traffic
     }
 
-    /// Counts the bytes so far; a data-plane thread does that by itself ([`keep_reporting`]).
+    /// Counts the bytes so far; a thread that carries connections does that by itself ([`keep_reporting`]).
     pub fn report(&self) {
         self.open.report();
+    }
+
+    /// Its place in this thread's list ([`look_at_open`]).
+    #[must_use]
+    pub fn place(&self) -> usize {
+        self.number
     }
 
     /// Counts and logs the end of the connection.

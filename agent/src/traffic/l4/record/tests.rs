@@ -255,3 +255,15 @@ fn cost_of_a_record() {
     let nowhere = tracing_subscriber::fmt().with_writer(io::sink).with_ansi(false).finish();
     tracing::subscriber::with_default(nowhere, || run("with access log"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_mesh_has_dropped_is_not_kept_by_a_thread_that_has_told_of_it() {
+    let metrics = metrics();
+    let connection = connection();
+    let pod = connection.source_workload.as_ref().map(Arc::downgrade).unwrap();
+    open(connection, &metrics).closed(&Ok(()));
+    assert!(pod.upgrade().is_some(), "the next connection of the pair finds its counters at once");
+    let minute = std::time::Duration::from_secs(61);
+    assert!(tokio::time::timeout(minute, keep_reporting(&metrics)).await.is_err(), "it goes on");
+    assert!(pod.upgrade().is_none());
+}
