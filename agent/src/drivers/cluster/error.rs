@@ -82,19 +82,13 @@ impl ApiError {
 
     /// What kube makes of an answer.
     pub(super) fn of_kube(what: &str, error: &kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) => Self::Refused {
-                what: what.to_owned(),
-                code: status.code,
-                message: shorten(&status.message),
-                retry_after: None,
-            },
-            error => Self::unreachable(error),
-        }
+        let kube::Error::Api(status) = error else { return Self::unreachable(error) };
+        let message = shorten(&status.message);
+        Self::Refused { what: what.to_owned(), code: status.code, message, retry_after: None }
     }
 
     pub(super) fn forward(what: &str, why: &str) -> Self {
-        Self::Forward { what: what.to_owned(), why: shorten(why.trim()) }
+        Self::Forward { what: what.to_owned(), why: innermost(why.trim()) }
     }
 
     pub(super) fn bad(what: &str, why: impl ToString) -> Self {
@@ -148,6 +142,17 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     shorten(&text)
 }
 
+/// A kubelet's words come through three programs, each of which puts its own in front: the cause is at the end.
+fn innermost(text: &str) -> String {
+    const REFUSED: &str = "connection refused";
+    if text.contains(REFUSED) {
+        return format!("{REFUSED}; is this the port of the agents' --admin-addr?");
+    }
+    let start = text.char_indices().rev().nth(119).map_or(0, |(at, _)| at);
+    let mark = if start > 0 { "…" } else { "" };
+    shorten(&format!("{mark}{}", &text[start..]))
+}
+
 /// One line of bounded length.
 fn shorten(text: &str) -> String {
     let mut line: String = text.chars().take(MAX_MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -170,6 +175,19 @@ mod tests {
             "the API server answers LIST pods with 403: pods is forbidden: User \"x\" cannot list; these credentials lack the right (an agent's are in its ClusterRole)"
         );
         assert_eq!(ApiError::status("WATCH pods", 410, b"{}", None).code(), Some(410));
+    }
+
+    #[test]
+    fn of_a_kubelets_words_the_cause_is_told() {
+        let long = format!("error forwarding port 9 to pod {}, uid : failed: dial tcp4 127.0.0.1:9: ", "0".repeat(300));
+        let told = |text: &str| ApiError::forward("port 9 of s/p", text).to_string();
+        let start = "the kubelet cannot connect to port 9 of s/p: ";
+        let refused = told(&format!("{long}connect: connection refused IPv6 dial tcp6: address localhost"));
+        assert_eq!(refused, format!("{start}connection refused; is this the port of the agents' --admin-addr?"));
+        assert_eq!(told("no such pod\n"), format!("{start}no such pod"));
+        let other = told(&format!("{long}i/o\ntimeout ü"));
+        assert!(other.starts_with(&format!("{start}…")) && other.ends_with("i/o timeout ü"), "{other}");
+        assert_eq!(other.chars().count(), start.chars().count() + 121);
     }
 
     #[test]

@@ -39,12 +39,13 @@ const MAX_ANSWER: usize = 4 << 20;
 /// All agents, one line each. One that does not answer is a line that says why.
 pub(super) async fn status(output: Output, nodes: &Nodes) -> Result<Outcome, Failure> {
     let cluster = Cluster::of_operator(nodes.kubeconfig.as_deref(), nodes.context.as_deref()).await;
-    let cluster = cluster.map_err(|error| Failure::NoAnswer(error.into()))?;
-    let pods = agents::list(&cluster, &nodes.namespace).await.map_err(|error| Failure::NoAnswer(error.into()))?;
+    let cluster = cluster.map_err(silent)?;
+    let pods = agents::list(&cluster, &nodes.namespace).await.map_err(silent)?;
     if pods.is_empty() {
         let namespace = &nodes.namespace;
-        let why = format!("no pod with the label {LABEL} in the namespace {namespace}; see --agent-namespace");
-        return Err(Failure::NoAnswer(anyhow::Error::msg(why)));
+        return Err(silent(format!(
+            "no pod with the label {LABEL} in the namespace {namespace}; see --agent-namespace"
+        )));
     }
     let asking = pods.into_iter().map(|pod| line(&cluster, nodes, pod));
     let lines: Vec<_> = stream::iter(asking).buffered(AT_ONCE).collect().await;
@@ -74,8 +75,12 @@ async fn ask(cluster: &Cluster, nodes: &Nodes, pod: &str) -> Result<Dump, Failur
         async move { ask_over(stream, &format!("port {} of {pod}", nodes.port), question).await }
     };
     let answered = agents::connect(cluster, (&nodes.namespace, pod), nodes.port, talk).await;
-    let answered = answered.map_err(|error| Failure::NoAnswer(error.into()))?;
-    understood(&taken(answered.map_err(|error| Failure::NoAnswer(error.into()))?)?)
+    understood(&taken(answered.map_err(silent)?.map_err(silent)?)?)
+}
+
+/// The words of these errors have their causes in them already.
+fn silent(error: impl std::fmt::Display) -> Failure {
+    Failure::NoAnswer(anyhow::Error::msg(error.to_string()))
 }
 
 /// Why there is no use in asking.
