@@ -209,7 +209,8 @@ pub struct AgentArgs {
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = humantime::parse_duration)]
     pub metrics_idle: Duration,
 
-    /// Pairs of workloads with metrics of their own; all others are counted together, under the labels `overflow`
+    /// Pairs of workloads with metrics of their own; all others are counted together, under the labels `overflow`. 0: connections
+    /// are not counted
     #[arg(long, value_name = "N", default_value_t = 5000)]
     pub metrics_series: u16,
 

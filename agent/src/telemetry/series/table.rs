@@ -18,7 +18,7 @@ use crate::telemetry::labels::{ConnectionLabels, Parties, Reporter, ResponseFlag
 /// What keeps the number of series within bounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Sets of labels with counters of their own.
+    /// Sets of labels with counters of their own; with 0 of them, connections are not counted at all.
     pub series: usize,
     /// A set that nobody has used for this long is dropped.
     pub idle: Duration,
@@ -62,11 +62,14 @@ pub(super) struct Series {
     pub(super) touched: AtomicU64,
 }
 
-/// The place where one connection is counted. As long as it is there, its series is.
+/// The place where one connection is counted, if it is. As long as it is there, its series is.
 #[derive(Debug)]
-pub struct Counted {
+pub struct Counted(pub(super) Option<Place>);
+
+#[derive(Debug)]
+pub(super) struct Place {
     pub(super) series: Arc<Series>,
-    pub(super) table: Arc<Table>,
+    table: Arc<Table>,
 }
 
 pub(super) const RETIRED: u64 = 1 << 63;
@@ -97,8 +100,9 @@ impl ConnectionSeries {
     /// Where a connection between these parties is counted.
     #[must_use]
     pub fn of(&self, parties: &Parties<'_>, flags: ResponseFlags) -> Counted {
-        let series = cache::find(&self.0, parties, flags);
-        Counted { series, table: Arc::clone(&self.0) }
+        let counts = self.0.limits.series > 0;
+        let place = || Place { series: cache::find(&self.0, parties, flags), table: Arc::clone(&self.0) };
+        Counted(counts.then(place))
     }
 
     /// Drops what has not been used for long. Costs nothing when that was looked at a moment ago.
@@ -133,27 +137,33 @@ impl ConnectionSeries {
 impl Counted {
     /// Counts a connection whose bytes are relayed from now on.
     pub fn opened(&self) {
-        self.series.opened.fetch_add(1, Ordering::Relaxed);
+        self.count(|series| &series.opened, 1);
     }
 
     /// Counts the end of one.
     pub fn closed(&self) {
-        self.series.closed.fetch_add(1, Ordering::Relaxed);
+        self.count(|series| &series.closed, 1);
     }
 
     /// Counts one that ended before a byte could be relayed.
     pub fn failed(&self) {
-        self.series.failed.fetch_add(1, Ordering::Relaxed);
+        self.count(|series| &series.failed, 1);
     }
 
     /// Counts bytes that were not counted yet.
     pub fn bytes(&self, from_server: u64, from_client: u64) {
-        self.series.sent.fetch_add(from_server, Ordering::Relaxed);
-        self.series.received.fetch_add(from_client, Ordering::Relaxed);
+        self.count(|series| &series.sent, from_server);
+        self.count(|series| &series.received, from_client);
+    }
+
+    fn count(&self, counter: impl FnOnce(&Series) -> &AtomicU64, amount: u64) {
+        if let Some(Place { series, .. }) = &self.0 {
+            counter(series).fetch_add(amount, Ordering::Relaxed);
+        }
     }
 }
 
-impl Drop for Counted {
+impl Drop for Place {
     fn drop(&mut self) {
         self.series.touched.store(self.table.now.load(Ordering::Relaxed), Ordering::Relaxed);
         self.series.users.fetch_sub(1, Ordering::Release);

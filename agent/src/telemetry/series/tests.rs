@@ -107,6 +107,16 @@ fn past_the_limit_all_others_are_counted_together() {
 }
 
 #[test]
+fn with_no_series_at_all_nothing_is_counted() {
+    let series = ConnectionSeries::new("c", Limits { series: 0, ..Limits::default() });
+    let (a, b, web) = (workload("a"), workload("b"), service());
+    let counted = series.of(&parties(&a, &b, &web), ResponseFlags::None);
+    counted.opened();
+    counted.bytes(1, 2);
+    assert!(series.is_empty());
+}
+
+#[test]
 fn threads_count_together_and_nothing_is_lost_while_series_expire() {
     const THREADS: usize = 4;
     const CONNECTIONS: usize = 2_000;
@@ -121,7 +131,8 @@ fn threads_count_together_and_nothing_is_lost_while_series_expire() {
                     let counted = series.of(&parties(&a, &b, &web), ResponseFlags::None);
                     counted.opened();
                     // While somebody counts in it, a series is what a scrape shows.
-                    let shown = series.0.lock().values().any(|shown| Arc::ptr_eq(shown, &counted.series));
+                    let shown =
+                        series.0.lock().values().any(|shown| Arc::ptr_eq(shown, &counted.0.as_ref().unwrap().series));
                     lost.fetch_add(u64::from(!shown), Ordering::Relaxed);
                 }
             });
