@@ -39,14 +39,11 @@ mod tests {
         let order = Rc::new(RefCell::new(Vec::new()));
         let local = tokio::task::LocalSet::new();
         let (sender, other) = (Rc::clone(&order), Rc::clone(&order));
-        let sending = local.spawn_local(async move {
-            let mut gather = Gather::default();
-            poll_fn(|cx| {
-                sender.borrow_mut().push("sender");
-                if gather.looks(cx) { Poll::Pending } else { Poll::Ready(()) }
-            })
-            .await;
-        });
+        let mut gather = Gather::default();
+        let sending = local.spawn_local(poll_fn(move |cx| {
+            sender.borrow_mut().push("sender");
+            if gather.looks(cx) { Poll::Pending } else { Poll::Ready(()) }
+        }));
         local.spawn_local(async move { other.borrow_mut().push("other") });
         local.run_until(sending).await.unwrap();
         assert_eq!(*order.borrow(), ["sender", "other", "sender"]);
