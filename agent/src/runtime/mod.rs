@@ -5,7 +5,6 @@ pub mod drain;
 pub mod edge;
 pub mod gather;
 pub mod hints;
-pub mod pace;
 pub mod rate;
 pub mod ready;
 pub mod records;

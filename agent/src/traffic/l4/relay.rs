@@ -10,7 +10,6 @@ use std::io;
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::time::Instant;
 
 use bytes::BytesMut;
 use futures_util::future::{Either, select};
@@ -23,9 +22,11 @@ use crate::drivers::tunnel::mux::{self, MuxStream};
 use crate::drivers::tunnel::stream::Stream;
 use crate::drivers::tunnel::{ResetReason, StreamError};
 use crate::model::policy::evaluate::Verdict;
-use crate::runtime::pace;
 use crate::runtime::traffic::Sender;
 pub use crate::runtime::traffic::Traffic;
+
+/// Bytes that one turn may move before other connections of the thread get theirs: without it, one bulk stream delays all others.
+const TURN: usize = 128 * 1024;
 
 const SCRATCH: usize = 256 * 1024;
 
@@ -343,7 +344,7 @@ struct Turn(usize);
 impl Turn {
     async fn spend(&mut self, bytes: usize) {
         self.0 += bytes;
-        if self.0 >= pace::turn(Instant::now()) {
+        if self.0 >= TURN {
             self.0 = 0;
             tokio::task::yield_now().await;
         }

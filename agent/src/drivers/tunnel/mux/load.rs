@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::runtime::pace;
-
 /// What fills a record or nearly so is bulk, in bytes.
 const LARGE: usize = 12 * 1024;
 
@@ -16,7 +14,7 @@ const SOON: Duration = Duration::from_millis(200);
 /// ... for so long.
 const LASTS: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// See the module. Looks at the clock once for every [`MUCH`] bytes.
 #[derive(Debug)]
 pub(super) struct Load {
     since: Instant,
@@ -32,11 +30,6 @@ impl Load {
     /// So much went through at once.
     pub(super) fn note(&mut self, bytes: usize, now: impl FnOnce() -> Instant) {
         if bytes < LARGE {
-            // The remains of a bulk transfer do not count.
-            let now = now();
-            if bytes > 0 && !self.is_busy(now) {
-                pace::note_small(now);
-            }
             return;
         }
         self.bytes += bytes;

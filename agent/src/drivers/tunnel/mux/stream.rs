@@ -7,7 +7,6 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use futures_util::future::{Either, select};
 use socket2::SockRef;
@@ -21,8 +20,10 @@ use crate::drivers::tunnel::error::{ResetReason, StreamError};
 use crate::drivers::tunnel::refusal::Refusal;
 use crate::model::baggage::Baggage;
 use crate::runtime::budget::Share;
-use crate::runtime::pace;
 use crate::runtime::traffic::{Sender, Traffic};
+
+/// Bytes that one stream moves before others of the thread have their turn.
+const TURN: usize = 128 * 1024;
 
 /// Records that a busy stream fills at once.
 const RECORDS: usize = 8;
@@ -70,13 +71,12 @@ impl MuxStream {
         let mut turn = 0;
         loop {
             let credit = self.credit_unless_reset(socket).await?;
-            let most = pace::turn(Instant::now());
-            match self.core.take_from(self.id, socket, credit.min(most), records)? {
+            match self.core.take_from(self.id, socket, credit.min(TURN), records)? {
                 Taken::Bytes(length, full) => {
                     traffic.moved(sender, length);
                     records = if full { RECORDS } else { 1 };
                     turn += length;
-                    if turn >= most {
+                    if turn >= TURN {
                         turn = 0;
                         tokio::task::yield_now().await;
                     }

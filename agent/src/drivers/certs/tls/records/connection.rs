@@ -4,7 +4,6 @@ use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use rustls::kernel::KernelConnection;
 use rustls::{AlertDescription, ConnectionTrafficSecrets, Error, ExtractedSecrets};
@@ -12,7 +11,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::cipher::{Cipher, ContentType, KEY_USES, TAG};
 use super::messages::{self, Messages, OUR_KEY_UPDATE, RecordError, Said};
-use crate::runtime::pace;
 use crate::runtime::records::{Batch, HEAD, MOST, Received, Records, TAIL};
 
 /// The longest body of a record (RFC 8446, section 5.2), in bytes.
@@ -237,8 +235,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Records for RecordConnection<IO> {
             }
             let held = self.partial.len();
             if fresh > 0 || complete(&self.partial).is_ok_and(|whole| whole.is_none()) {
-                let end = bytes.len().min(held + 2 * pace::turn(Instant::now()));
-                match ready!(self.poll_read(cx, &mut bytes[held..end]))? {
+                match ready!(self.poll_read(cx, &mut bytes[held..]))? {
                     0 => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                     length => fresh = length,
                 }
