@@ -1,6 +1,7 @@
 //! Lines on their way to standard output. Whoever adds one never waits; a thread of its own writes them, many at a time.
 //!
-//! The thread is woken at most once per [`GATHER`]: waking it for every line costs more than all the rest of the line.
+//! The thread is woken for the first line and for each [`BATCH`], not for every line, which is costly: in between it gathers for
+//! [`GATHER`].
 
 use std::io::{self, Write};
 use std::mem;

@@ -50,7 +50,7 @@ const BLOCKED: Duration = Duration::from_secs(60);
 /// Ends that are told of in one go before others on this thread get their turn.
 const ENDS_PER_TURN: usize = 256;
 
-/// Connections that are measured in one go: a system call each, together less than a millisecond.
+/// Connections that are measured in one go, a system call each, before others on this thread get their turn.
 const MEASURED_PER_TURN: usize = 256;
 
 static STRAYED: RateLimit = RateLimit::new(5, Duration::from_secs(60));
