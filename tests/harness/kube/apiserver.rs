@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::gate::Gate;
+use super::ports::{free, own_loopback};
 use crate::netns::Netns;
 use crate::process::Process;
 use crate::wait::eventually;
@@ -43,7 +44,7 @@ impl ApiServer {
     /// Starts one on loopback. None, with a line that starts with `skipped:`, where there are no programs for it.
     #[must_use]
     pub fn start(test: &str) -> Option<Self> {
-        Self::start_at(test, Ipv4Addr::LOCALHOST.into(), None)
+        Self::start_at(test, own_loopback(), None)
     }
 
     /// Starts one at this address of a namespace.
@@ -197,6 +198,8 @@ impl ApiServer {
         eventually(READY, "the API server is ready", || {
             let running = lock(&self.server).as_ref().is_some_and(Process::is_running);
             assert!(running, "the API server has ended:\n{}", tail(&self.log("kube-apiserver")));
+            let stored = lock(&self.store).as_ref().is_some_and(Process::is_running);
+            assert!(stored, "etcd has ended:\n{}", tail(&self.log("etcd")));
             if !self.path("certs/apiserver.crt").exists() {
                 return None;
             }
@@ -256,7 +259,10 @@ impl ApiServer {
         let working = self.runtime.spawn(async move {
             let kubeconfig = Kubeconfig::read_from(path).expect("the kubeconfig is ours");
             let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-            let client = Client::try_from(config.expect("the kubeconfig is ours"));
+            let mut config = config.expect("the kubeconfig is ours");
+            // It repeats what may have been carried out: an object that was just made "exists already".
+            config.default_retry = false;
+            let client = Client::try_from(config);
             work(client.expect("a client for a good configuration")).await
         });
         self.runtime.block_on(working).expect("requests do not panic")
@@ -327,12 +333,17 @@ impl std::fmt::Debug for ApiServer {
 
 /// Creates an object, and its status where it has one.
 async fn create(client: &Client, object: &Value) -> Result<Value, String> {
-    let created = send(client, Method::POST, &collection(object), Some(object)).await?;
+    let path = collection(object);
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let created = match send(client, Method::POST, &path, Some(object)).await {
+        // Whether it was carried out is open: a busy server says so when its time for an answer is over.
+        Err(error) if error.contains("Timeout") => send(client, Method::GET, &format!("{path}/{name}"), None).await,
+        answer => answer,
+    }?;
     if object.get("status").is_none() {
         return Ok(created);
     }
-    let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let path = format!("{}/{name}/status", collection(object));
+    let path = format!("{path}/{name}/status");
     send(client, Method::PATCH, &path, Some(&json!({ "status": object["status"] }))).await
 }
 
@@ -359,12 +370,6 @@ fn collection(object: &Value) -> String {
         "" => format!("{group}/{plural}"),
         namespace => format!("{group}/namespaces/{namespace}/{plural}"),
     }
-}
-
-/// A port that nobody has at the moment.
-fn free(ip: IpAddr) -> SocketAddr {
-    let listener = TcpListener::bind((ip, 0)).expect("a free port");
-    listener.local_addr().expect("a bound socket has an address")
 }
 
 fn tail(log: &str) -> String {

@@ -1,7 +1,7 @@
 //! `sotto controller` beside a test: the real program on loopback, as the service account that an installation gives it.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::apiserver::ApiServer;
+use super::ports::{free, own_loopback};
 use crate::agent::binary;
 use crate::process::Process;
 use crate::wait::{DEADLINE, eventually};
@@ -80,7 +81,8 @@ impl Controller {
         );
         let token = token["status"]["token"].as_str().expect("the API server makes tokens");
         let directory = tempfile::Builder::new().prefix("sotto-controller-").tempdir().expect("a temporary directory");
-        let (address, admin) = (free(), free());
+        let ip = own_loopback();
+        let (address, admin) = (free(ip), free(ip));
         let mut command = Command::new(binary());
         command
             .args(["controller", "--refresh", "500ms", "--lease-duration", "3s"])
@@ -150,10 +152,4 @@ impl Controller {
         let (head, body) = answer.split_once("\r\n\r\n")?;
         Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
     }
-}
-
-/// A port that nobody has at the moment.
-fn free() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound socket has an address")
 }

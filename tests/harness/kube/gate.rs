@@ -30,7 +30,7 @@ impl Gate {
     /// When no port can be had.
     #[must_use]
     pub fn new(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
+        let listener = TcpListener::bind((target.ip(), 0)).expect("a port on loopback");
         let address = listener.local_addr().expect("a bound socket has an address");
         let state = State { target, open: true.into(), ended: false.into(), passing: Mutex::default() };
         let state = Arc::new(state);

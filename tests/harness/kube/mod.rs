@@ -9,6 +9,7 @@ mod gate;
 mod kubectl;
 mod parts;
 mod pod;
+mod ports;
 mod token;
 mod wire;
 
