@@ -76,7 +76,7 @@ impl Lines {
     }
 
     /// Adds a line, whole or not at all.
-    fn add(&self, line: &[u8]) {
+    pub(super) fn add(&self, line: &[u8]) {
         let mut state = self.0.lock();
         if state.waiting.len() + line.len() > LIMIT {
             state.dropped += 1;

@@ -13,11 +13,9 @@ use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry};
 
+use super::access;
 use super::filter::{Change, Filter, FilterError};
 use super::lines::{self, Lines, Writer};
-
-/// The target of access-log lines: one per connection, when it ends.
-pub const ACCESS: &str = "access";
 
 /// Where this process adds its lines.
 static LINES: OnceLock<Lines> = OnceLock::new();
@@ -68,7 +66,12 @@ pub fn start(filter: &str, format: Format) -> io::Result<Log> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("log filter {filter:?}: {error}")))?;
     let (layer, handle) = reload::Layer::new(start.compile().map_err(io::Error::other)?);
     let (lines, writer) = writer()?;
-    tracing_subscriber::registry().with(layer).with(layer_of(format, lines)).try_init().map_err(io::Error::other)?;
+    tracing_subscriber::registry()
+        .with(layer)
+        .with(layer_of(format, lines.clone()))
+        .try_init()
+        .map_err(io::Error::other)?;
+    access::start(format, lines);
     let handle: Handle<EnvFilter, Registry> = handle;
     let reload = Box::new(move |filter| handle.reload(filter));
     let now = Mutex::new(start.clone());

@@ -1,5 +1,6 @@
 //! Logs and metrics.
 
+pub mod access;
 pub mod authority;
 mod counter;
 pub mod filter;

@@ -1,7 +1,6 @@
 //! The access log: ztunnel's fields in its order, then what policy said. What is missing is left out.
 
-use std::cell::RefCell;
-use std::fmt::{self, Display, Write as _};
+use std::fmt::{self, Display};
 use std::time::Duration;
 
 use tracing::Level;
@@ -9,8 +8,8 @@ use tracing::Level;
 use super::connection::Connection;
 use crate::model::policy::evaluate::Verdict;
 use crate::model::service::Service;
+use crate::telemetry::access::{self, Fields};
 use crate::telemetry::labels::{Reporter, ResponseFlags};
-use crate::telemetry::log::ACCESS;
 use crate::telemetry::metrics::Metrics;
 
 /// What one line says.
@@ -38,55 +37,6 @@ pub(super) enum Event {
     Revoked,
 }
 
-/// Texts that are made for a line, in memory that the thread keeps: a line costs no allocation of ours.
-#[derive(Default)]
-struct Scratch {
-    target: String,
-    service: String,
-    identities: [String; 2],
-    duration: String,
-    error: String,
-    policy: String,
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-macro_rules! event {
-    ($level:ident, $message:literal, $line:expr, $scratch:expr) => {{
-        let (line, scratch): (&Line<'_>, &Scratch) = ($line, $scratch);
-        let c = line.connection;
-        let [source, destination] = [&c.source_workload, &c.destination_workload].map(Option::as_deref);
-        let (sent, received) = line.sent_and_received();
-        tracing::event!(
-            target: ACCESS,
-            Level::$level,
-            src.addr = %c.source,
-            src.workload = source.map(|w| &*w.pod.name),
-            src.namespace = source.map(|w| &*w.pod.namespace),
-            src.identity = given(&scratch.identities[0]),
-            src.cluster = source.map(|_| line.cluster),
-            dst.addr = %c.destination,
-            dst.hbone_addr = given(&scratch.target),
-            dst.service = given(&scratch.service),
-            dst.workload = destination.map(|w| &*w.pod.name),
-            dst.namespace = destination.map(|w| &*w.pod.namespace),
-            dst.identity = given(&scratch.identities[1]),
-            dst.cluster = destination.map(|_| line.cluster),
-            direction = line.direction(),
-            bytes_sent = sent,
-            bytes_recv = received,
-            duration = given(&scratch.duration),
-            error = given(&scratch.error),
-            policy = given(&scratch.policy),
-            reason = line.reason(),
-            suppressed = (line.suppressed > 0).then_some(line.suppressed),
-            $message
-        );
-    }};
-}
-
 impl<'a> Line<'a> {
     /// A line about the end of a connection that had no end of its own yet.
     pub(super) fn of(connection: &'a Connection, metrics: &'a Metrics, lasted: Duration) -> Self {
@@ -106,24 +56,43 @@ impl<'a> Line<'a> {
     /// Hands the line to the log, which never waits. As in ztunnel: DEBUG when a connection opens, INFO at its end, ERROR at
     /// its failure, and WARN where that is what a policy wanted.
     pub(super) fn write(&self) {
-        let enabled = match (self.event, self.error) {
-            (Event::Opened, _) => tracing::enabled!(target: ACCESS, Level::DEBUG),
-            (Event::Ended, None) => tracing::enabled!(target: ACCESS, Level::INFO),
-            (Event::Revoked, _) => tracing::enabled!(target: ACCESS, Level::WARN),
-            (Event::Ended, Some(_)) => tracing::enabled!(target: ACCESS, Level::ERROR),
+        let (level, message) = match (self.event, self.error, self.flags) {
+            (Event::Opened, ..) => (Level::DEBUG, "connection opened"),
+            (Event::Revoked, ..) => (Level::WARN, "connection closed by policy"),
+            (Event::Ended, None, _) => (Level::INFO, "connection complete"),
+            (Event::Ended, Some(_), ResponseFlags::Deny) => (Level::WARN, "connection denied"),
+            (Event::Ended, Some(_), _) => (Level::ERROR, "connection failed"),
         };
-        if enabled {
-            SCRATCH.with_borrow_mut(|scratch| {
-                scratch.fill(self);
-                match (self.event, self.error, self.flags) {
-                    (Event::Opened, ..) => event!(DEBUG, "connection opened", self, scratch),
-                    (Event::Revoked, ..) => event!(WARN, "connection closed by policy", self, scratch),
-                    (Event::Ended, None, _) => event!(INFO, "connection complete", self, scratch),
-                    (Event::Ended, Some(_), ResponseFlags::Deny) => event!(WARN, "connection denied", self, scratch),
-                    (Event::Ended, Some(_), _) => event!(ERROR, "connection failed", self, scratch),
-                }
-            });
+        if access::is_enabled(level) {
+            access::write(level, message, |fields| self.say(fields));
         }
+    }
+
+    fn say(&self, fields: &mut Fields<'_>) {
+        let c = self.connection;
+        let [source, destination] = [&c.source_workload, &c.destination_workload].map(Option::as_deref);
+        let (sent, received) = self.sent_and_received();
+        fields.word("src.addr", &c.source);
+        fields.text("src.workload", source.map(|w| &*w.pod.name));
+        fields.text("src.namespace", source.map(|w| &*w.pod.namespace));
+        fields.text("src.identity", c.source_identity.as_ref());
+        fields.text("src.cluster", source.map(|_| self.cluster));
+        fields.word("dst.addr", &c.destination);
+        fields.text("dst.hbone_addr", c.hbone_target.as_ref());
+        fields.text("dst.service", c.service.as_deref().map(Service::host));
+        fields.text("dst.workload", destination.map(|w| &*w.pod.name));
+        fields.text("dst.namespace", destination.map(|w| &*w.pod.namespace));
+        fields.text("dst.identity", c.destination_identity.as_ref());
+        fields.text("dst.cluster", destination.map(|_| self.cluster));
+        fields.text("direction", Some(self.direction()));
+        fields.number("bytes_sent", sent);
+        fields.number("bytes_recv", received);
+        let lasted = fmt::from_fn(|f| write!(f, "{}ms", self.lasted.as_millis()));
+        fields.text("duration", (self.event != Event::Opened).then_some(lasted));
+        fields.text("error", self.error);
+        fields.text("policy", self.verdict.and_then(Verdict::policy));
+        fields.text("reason", self.reason());
+        fields.number("suppressed", (self.suppressed > 0).then_some(self.suppressed));
     }
 
     /// Bytes as this agent sent and received them on the side that it does not speak for.
@@ -150,31 +119,4 @@ impl<'a> Line<'a> {
         let by_policy = self.verdict.filter(told).map(|verdict| verdict.reason.code());
         by_policy.or_else(|| self.flags.reason())
     }
-}
-
-impl Scratch {
-    fn fill(&mut self, line: &Line<'_>) {
-        let c = line.connection;
-        refill(&mut self.target, c.hbone_target.as_ref());
-        refill(&mut self.service, c.service.as_deref().map(Service::host));
-        refill(&mut self.identities[0], c.source_identity.as_ref());
-        refill(&mut self.identities[1], c.destination_identity.as_ref());
-        let lasted =
-            (line.event != Event::Opened).then(|| fmt::from_fn(|f| write!(f, "{}ms", line.lasted.as_millis())));
-        refill(&mut self.duration, lasted);
-        refill(&mut self.error, line.error);
-        refill(&mut self.policy, line.verdict.and_then(Verdict::policy));
-    }
-}
-
-fn refill(text: &mut String, value: Option<impl Display>) {
-    text.clear();
-    if let Some(value) = value {
-        // Writing into a String cannot fail; a Display that does has said what it could.
-        let _written = write!(text, "{value}");
-    }
-}
-
-fn given(text: &str) -> Option<&str> {
-    (!text.is_empty()).then_some(text)
 }

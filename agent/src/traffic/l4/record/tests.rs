@@ -1,10 +1,8 @@
 //! What is told of connections, in metrics and in the log.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
-
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
 use crate::model::enrolment::Enrolment;
@@ -12,45 +10,18 @@ use crate::model::identity::{Identity, TrustDomain};
 use crate::model::policy::evaluate::{DecidedBy, Reason, Verdict};
 use crate::model::service::Service;
 use crate::model::workload::{Locality, ObjectName, Owner, OwnerKind, Workload};
+use crate::telemetry::access;
 use crate::telemetry::labels::{Reporter, ResponseFlags, SecurityPolicy};
+use crate::telemetry::log;
 use crate::telemetry::metrics::{Format, Metrics};
 use crate::telemetry::series::Limits;
 use crate::traffic::l4::relay::RelayError;
 
-/// What is logged while it is the thread's.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-impl Lines {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
+/// What is logged while `action` runs, without the time.
 fn logged(action: impl FnOnce()) -> String {
-    let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).with_ansi(false).without_time();
-    tracing::subscriber::with_default(subscriber.with_max_level(tracing::Level::DEBUG).finish(), action);
-    lines.text()
+    let levels = tracing_subscriber::fmt().with_writer(io::sink).with_max_level(tracing::Level::DEBUG).finish();
+    let text = access::captured(log::Format::Text, || tracing::subscriber::with_default(levels, action));
+    text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned() + "\n").collect()
 }
 
 fn identity(name: &str) -> Identity {
@@ -253,7 +224,9 @@ fn cost_of_a_record() {
     };
     run("without access log");
     let nowhere = tracing_subscriber::fmt().with_writer(io::sink).with_ansi(false).finish();
-    tracing::subscriber::with_default(nowhere, || run("with access log"));
+    let run = || tracing::subscriber::with_default(nowhere, || run("with access log"));
+    let written = access::captured(log::Format::Text, run);
+    println!("{} lines", written.lines().count());
 }
 
 #[tokio::test(start_paused = true)]
