@@ -1,11 +1,12 @@
 //! The state of a `sotto/1` tunnel with a hostile peer.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use sotto::drivers::tunnel::ConnectRequest;
 use sotto::drivers::tunnel::mux::frame::{Header, Kind, Parser};
-use sotto::drivers::tunnel::mux::machine::{Event, Limits, Machine, Side};
+use sotto::drivers::tunnel::mux::machine::{EARLY, Event, Limits, Machine, Side};
 use sotto::model::authority::Authority;
 
 pub(crate) const WORDS: &[&str] =
@@ -21,6 +22,9 @@ const SLOW: u8 = 0x04;
 const REFUSES: u8 = 0x08;
 /// The application reads nothing.
 const STALLS: u8 = 0x10;
+
+/// Requests are not answered.
+const WAITS: u8 = 0x20;
 
 const MOST_STREAMS: u32 = 4;
 
@@ -44,7 +48,7 @@ pub(crate) fn mux(data: &[u8]) {
     let mut bytes = if play & GREETED != 0 { frame(0, Kind::Hello, &[]) } else { Vec::new() };
     bytes.extend_from_slice(input);
     let step = if play & SLOW != 0 { 3 } else { bytes.len().max(1) };
-    let mut said = Vec::new();
+    let (mut said, mut early) = (Vec::new(), HashMap::new());
     let mut at = 0;
     while at < bytes.len() {
         let end = (at + step).min(bytes.len());
@@ -52,7 +56,7 @@ pub(crate) fn mux(data: &[u8]) {
         if machine.receive(&bytes, at..end, now, &mut events).is_err() {
             break;
         }
-        events.into_iter().for_each(|event| act(&mut machine, event, play, at..end));
+        events.into_iter().for_each(|event| act(&mut machine, event, play, (at..end, &mut early)));
         assert!(machine.live() <= MOST_STREAMS as usize, "more streams than were allowed");
         said.extend(machine.take_output());
         at = end;
@@ -61,12 +65,18 @@ pub(crate) fn mux(data: &[u8]) {
     well_formed(&said);
 }
 
-fn act(machine: &mut Machine<()>, event: Event, play: u8, piece: Range<usize>) {
+fn act(machine: &mut Machine<()>, event: Event, play: u8, (piece, early): (Range<usize>, &mut HashMap<u32, usize>)) {
     match event {
+        Event::Open(id, _) if play & WAITS != 0 => drop(early.insert(id, 0)),
         Event::Open(id, _) if play & REFUSES != 0 => machine.release(id),
         Event::Open(id, _) => drop(machine.accept(id, None)),
         Event::Data(id, range) => {
             assert!(piece.start <= range.start && range.end <= piece.end, "data that did not come");
+            if let Some(early) = early.get_mut(&id) {
+                *early += range.len();
+                assert!(*early <= EARLY, "more than may be sent before the answer");
+                return;
+            }
             if play & STALLS != 0 {
                 machine.stalled(id);
             } else {

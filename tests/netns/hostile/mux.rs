@@ -83,7 +83,7 @@ fn who_breaks_the_protocol_is_expelled() {
         ("a field that is longer than its frame", frame(1, OPEN, &[AUTHORITY, 0xff, 0xff, b'1'])),
         ("a number that is used twice", [frame(3, OPEN, &[]), frame(3, OPEN, &[])].concat()),
         ("a number that is too late", [frame(3, OPEN, &[]), frame(2, OPEN, &[])].concat()),
-        ("data before the answer", [request(1), frame(1, DATA, b"early")].concat()),
+        ("an end before the answer", [request(1), frame(1, DATA, b"early"), frame(1, FIN, b"")].concat()),
         ("no data", frame(1, DATA, b"")),
         ("data for nobody", frame(7, DATA, &[0; 16_000])),
         ("an answer of the client's", [request(1), frame(1, ACCEPT, &[])].concat()),

@@ -4,6 +4,7 @@ use crate::model::baggage::Baggage;
 
 use super::connect::ConnectRequest;
 use super::error::OpenError;
+use super::first::FirstBytes;
 use super::hbone;
 use super::mux::MuxClient;
 use super::stream::Stream;
@@ -28,18 +29,18 @@ pub struct Opened {
 
 impl Client {
     /// Asks the peer for a connection and waits for its answer, which may take as long as the peer's own dial. Dropping
-    /// the future cancels the request.
+    /// the future cancels the request. What the application says meanwhile may go along with it.
     ///
     /// # Errors
     /// [`OpenError`] tells a refusal from a tunnel that did not take the request and from one that broke meanwhile.
-    pub async fn open(&self, request: &ConnectRequest) -> Result<Opened, OpenError> {
+    pub async fn open(&self, request: &ConnectRequest, first: &FirstBytes<'_>) -> Result<Opened, OpenError> {
         match self {
             Self::Hbone(client) => {
                 let hbone::client::Opened { stream, baggage } = client.open(request).await?;
                 Ok(Opened { stream: Stream::Hbone(Box::new(stream)), baggage })
             }
             Self::Mux(client) => {
-                let (stream, baggage) = client.open(request).await?;
+                let (stream, baggage) = client.open(request, first).await?;
                 Ok(Opened { stream: Stream::Mux(stream), baggage })
             }
         }

@@ -68,7 +68,7 @@ pub enum OpenError {
     #[error("the tunnel took no new connection: {0}")]
     NotProcessed(#[from] NotProcessed),
     /// The tunnel broke after the request was sent: the peer may have opened a connection to the application, which has
-    /// got no data by it.
+    /// got no data by it but what went along with the request ([`super::FirstBytes`]).
     #[error("the tunnel broke before the peer answered: {0}")]
     Interrupted(TunnelError),
 }
@@ -195,6 +195,13 @@ impl From<h2::Error> for OpenError {
 }
 
 impl OpenError {
+    /// Whether the peer has said that no connection was made, or certainly has not heard of it: no byte of it has reached the
+    /// application.
+    #[must_use]
+    pub fn is_the_peers_answer(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::NotProcessed(_))
+    }
+
     /// Whether the peer certainly did nothing, so that the same request may go through another tunnel.
     #[must_use]
     pub fn is_safe_to_retry(&self) -> bool {

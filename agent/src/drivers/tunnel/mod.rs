@@ -8,6 +8,7 @@
 
 mod connect;
 mod error;
+mod first;
 mod refusal;
 mod settings;
 
@@ -19,5 +20,6 @@ pub mod stream;
 
 pub use connect::{ConnectError, ConnectRequest};
 pub use error::{NotProcessed, OpenError, ResetReason, StreamError, TunnelError};
+pub use first::FirstBytes;
 pub use refusal::{Cause, Refusal};
 pub use settings::Config;

@@ -1,6 +1,9 @@
 //! The end of a tunnel that accepts connections, in either protocol.
 
+use std::sync::Arc;
+
 use crate::model::baggage::Baggage;
+use crate::runtime::budget::Share;
 
 use super::connect::{ConnectError, ConnectRequest};
 use super::error::StreamError;
@@ -37,6 +40,15 @@ impl Respond {
         match self {
             Self::Hbone(respond) => Ok(Stream::Hbone(Box::new(respond.accept(baggage)?))),
             Self::Mux(respond) => Ok(Stream::Mux(respond.accept(baggage)?)),
+        }
+    }
+
+    /// From now on, what the peer sends before the answer has to fit into `share`.
+    pub fn charge(&self, share: &Arc<Share>) {
+        match self {
+            // Its stream is charged when it is accepted: its window holds back what comes before.
+            Self::Hbone(_) => {}
+            Self::Mux(respond) => respond.charge(share),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::drivers::certs::tls::records::RecordStream;
 use crate::drivers::redirect::Sockets;
 use crate::drivers::tunnel::client::{Client, Opened};
 use crate::drivers::tunnel::{
-    Cause, Config as TunnelConfig, ConnectRequest, OpenError, TunnelError as HboneError, hbone, mux,
+    Cause, Config as TunnelConfig, ConnectRequest, FirstBytes, OpenError, TunnelError as HboneError, hbone, mux,
 };
 use crate::mesh::local::LocalPod;
 use crate::model::identity::Identity;
@@ -198,15 +198,20 @@ impl Pool {
     pub async fn open(
         self: &Rc<Self>,
         key: Key,
-        request: ConnectRequest,
+        (request, first): (&ConnectRequest, &FirstBytes<'_>),
         limit: Duration,
     ) -> Result<Opened, OpenFailure> {
-        tokio::time::timeout(limit, self.open_unbounded(key, request))
+        tokio::time::timeout(limit, self.open_unbounded(key, request, first))
             .await
             .unwrap_or(Err(OpenFailure::TimedOut(limit)))
     }
 
-    async fn open_unbounded(self: &Rc<Self>, key: Key, request: ConnectRequest) -> Result<Opened, OpenFailure> {
+    async fn open_unbounded(
+        self: &Rc<Self>,
+        key: Key,
+        request: &ConnectRequest,
+        first: &FirstBytes<'_>,
+    ) -> Result<Opened, OpenFailure> {
         loop {
             let client = match self.usable(&key) {
                 Usable::Quiet(client) => client,
@@ -220,7 +225,7 @@ impl Pool {
                     continue;
                 }
             };
-            match client.open(&request).await {
+            match client.open(request, first).await {
                 // The tunnel ended before the peer looked at the request: it is safe to ask again, in another tunnel.
                 Err(error) if error.is_safe_to_retry() && !client.can_open() => {}
                 result => return Ok(result?),

@@ -177,6 +177,7 @@ async fn arrive(shard: &PodShard, peer: &Peer, incoming: Incoming) -> Option<Arr
         }
     };
     connection.verdict = Some(admission.verdict.clone());
+    respond.charge(&shard.pod.shares.memory);
     let client = client_address(&view, peer, target.ip());
     let dialling = dial::connect_application(&shard.pod, &context.sockets, client, target, context.patience.overall);
     let dialled = tokio::select! {

@@ -11,8 +11,8 @@ use super::pod::{Accepted, PodShard};
 use super::record::{Connection, Protocol};
 use super::relay::{self, RelayError, Traffic};
 use crate::drivers::redirect::Wanted;
-use crate::drivers::tunnel::ConnectRequest;
 use crate::drivers::tunnel::stream::Stream;
+use crate::drivers::tunnel::{ConnectRequest, FirstBytes};
 use crate::mesh::upstream::attempts::{Attempts, Next, Retry};
 use crate::mesh::upstream::dial::{self, DialError};
 use crate::mesh::upstream::options;
@@ -37,7 +37,7 @@ pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
     connection.source_workload = shard.context.view().workload(&shard.pod.name).cloned();
     connection.source_identity = Some(shard.pod.identity.clone());
     // Boxed: what it takes to reach a server is many times what it takes to relay, and is needed for a moment only.
-    let reached = Box::pin(reach(&shard, (original, picked), peer, &mut connection)).await;
+    let reached = Box::pin(reach(&shard, (original, picked), (&client, peer), &mut connection)).await;
     match reached {
         Ok(upstream) => {
             let arrived = upstream.admission().map(|admission| connection.arrived(admission.verdict.clone()));
@@ -110,6 +110,8 @@ enum Failure {
     Dial(#[from] DialError),
     #[error(transparent)]
     Tunnel(#[from] OpenFailure),
+    #[error("{0}; not tried again: what the client had sent may have reached the server")]
+    Uncertain(OpenFailure),
     #[error("pod {0} of this node is not ready to be reached: it is still joining the mesh")]
     Joining(String),
     #[error("{0}")]
@@ -119,7 +121,7 @@ enum Failure {
 impl Failure {
     fn retry(&self) -> Retry {
         match self {
-            Self::Route(_) | Self::Dial(DialError::Local { .. }) | Self::Denied(_) => Retry::Never,
+            Self::Route(_) | Self::Dial(DialError::Local { .. }) | Self::Denied(_) | Self::Uncertain(_) => Retry::Never,
             Self::Dial(_) => Retry::Elsewhere,
             Self::Tunnel(failure) => failure.retry(),
             Self::Joining(_) => Retry::Again,
@@ -129,7 +131,7 @@ impl Failure {
     fn flags(&self) -> ResponseFlags {
         match self {
             Self::Route(_) | Self::Dial(_) | Self::Joining(_) => ResponseFlags::Connect,
-            Self::Tunnel(failure) => failure.flags(),
+            Self::Tunnel(failure) | Self::Uncertain(failure) => failure.flags(),
             Self::Denied(_) => ResponseFlags::Deny,
         }
     }
@@ -139,7 +141,7 @@ impl Failure {
 async fn reach(
     shard: &PodShard,
     (original, picked): (SocketAddr, Option<SocketAddr>),
-    client: SocketAddr,
+    (socket, client): (&TcpStream, SocketAddr),
     connection: &mut Connection,
 ) -> Result<Upstream, Failure> {
     let mut attempts = Attempts::new(shard.context.patience.clone(), Instant::now()).beginning_with(picked);
@@ -151,7 +153,7 @@ async fn reach(
         match attempts.next(&route.candidates, Instant::now(), |below| fastrand::usize(..below)) {
             Next::Try(address, limit) => {
                 let hop = route::hop(&view, &shard.context.node, address)?;
-                match take(shard, &hop, Target { address, asked: original, client, limit }, connection).await {
+                match take(shard, &hop, Target { address, asked: original, client, socket, limit }, connection).await {
                     Ok(upstream) => return Ok(upstream),
                     Err(failure) => {
                         tracing::debug!(pod = %shard.pod.name, %original, %address, error = %failure, "attempt failed");
@@ -172,15 +174,22 @@ async fn reach(
 }
 
 #[derive(Clone, Copy)]
-struct Target {
+struct Target<'a> {
     address: SocketAddr,
     /// What the client asked for.
     asked: SocketAddr,
     client: SocketAddr,
+    /// The client's.
+    socket: &'a TcpStream,
     limit: Duration,
 }
 
-async fn take(shard: &PodShard, hop: &Hop, target: Target, connection: &mut Connection) -> Result<Upstream, Failure> {
+async fn take(
+    shard: &PodShard,
+    hop: &Hop,
+    target: Target<'_>,
+    connection: &mut Connection,
+) -> Result<Upstream, Failure> {
     connection.destination = target.address;
     connection.hbone_target = None;
     connection.destination_identity = None;
@@ -221,7 +230,11 @@ async fn take(shard: &PodShard, hop: &Hop, target: Target, connection: &mut Conn
 }
 
 /// Both pods are this agent's own: it vouches for either side, and no byte leaves the node.
-async fn same_node(shard: &PodShard, workload: &Workload, target: Target) -> Result<(TcpStream, Admission), Failure> {
+async fn same_node(
+    shard: &PodShard,
+    workload: &Workload,
+    target: Target<'_>,
+) -> Result<(TcpStream, Admission), Failure> {
     let local = shard.context.local.borrow().get(&target.address.ip()).cloned();
     let pod = local.ok_or_else(|| Failure::Joining(workload.pod.to_string()))?;
     let client = shard.pod.ip_like(target.address.ip()).or(Some(target.client.ip()));
@@ -244,7 +257,7 @@ async fn same_node(shard: &PodShard, workload: &Workload, target: Target) -> Res
 async fn tunnel(
     shard: &PodShard,
     workload: &Workload,
-    target: Target,
+    target: Target<'_>,
     connection: &Connection,
 ) -> Result<Stream, Failure> {
     let key = Key { address: SocketAddr::new(target.address.ip(), HBONE_PORT), identity: workload.identity.clone() };
@@ -261,5 +274,10 @@ async fn tunnel(
         }),
         traceparent: None,
     };
-    Ok(shard.pool.open(key, request, target.limit).await?.stream)
+    let first = FirstBytes::of(target.socket);
+    match shard.pool.open(key, (&request, &first), target.limit).await {
+        Ok(opened) => Ok(opened.stream),
+        Err(failure) if first.are_under_way() => Err(Failure::Uncertain(failure)),
+        Err(failure) => Err(failure.into()),
+    }
 }

@@ -12,6 +12,7 @@ use super::machine::Side;
 use super::stream::MuxStream;
 use crate::drivers::tunnel::connect::ConnectRequest;
 use crate::drivers::tunnel::error::{OpenError, TunnelError};
+use crate::drivers::tunnel::first::FirstBytes;
 use crate::drivers::tunnel::settings::Config;
 use crate::model::baggage::Baggage;
 use crate::runtime::records::Records;
@@ -28,16 +29,32 @@ pub fn begin<R: Records>(records: R, config: &Config) -> (MuxClient, MuxConnecti
 pub struct MuxClient(Rc<Core>);
 
 impl MuxClient {
-    /// Asks the peer for a connection and waits for its answer. Dropping the future cancels the request.
+    /// Asks the peer for a connection and waits for its answer. Dropping the future cancels the request. What the application says
+    /// meanwhile goes along with the request, if the peer is known to be there.
     ///
     /// # Errors
     /// [`OpenError`]
-    pub async fn open(&self, request: &ConnectRequest) -> Result<(MuxStream, Baggage), OpenError> {
+    pub async fn open(
+        &self,
+        request: &ConnectRequest,
+        first: &FirstBytes<'_>,
+    ) -> Result<(MuxStream, Baggage), OpenError> {
         let id = self.0.open(request)?;
         // Releases what was asked for if nobody waits for it any more.
         let stream = MuxStream::new(Rc::clone(&self.0), id);
-        let baggage = poll_fn(|cx| self.0.poll_answer(id, cx)).await?;
-        Ok((stream, baggage))
+        let answer = poll_fn(|cx| {
+            self.0.send_first(id, first, cx);
+            self.0.poll_answer(id, cx)
+        });
+        match answer.await {
+            Ok(baggage) => Ok((stream.after(first.settled()), baggage)),
+            Err(error) => {
+                if error.is_the_peers_answer() {
+                    first.settled();
+                }
+                Err(error)
+            }
+        }
     }
 
     /// How many streams are open or being opened.

@@ -3,23 +3,28 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
-
-use tokio::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use super::frame::Violation;
 use super::load::Load;
-use super::machine::{Event, Limits, Machine, Side};
-use super::outbox::{Outbox, Taken};
+use super::machine::{EARLY, Event, Limits, Machine, Side};
+use super::outbox::{Outbox, Source, Taken};
 use super::port::{Outlet, Port, wait, wake};
 use crate::drivers::tunnel::connect::{ConnectError, ConnectRequest};
 use crate::drivers::tunnel::error::{NotProcessed, OpenError, ResetReason, StreamError, TunnelError};
+use crate::drivers::tunnel::first::FirstBytes;
 use crate::model::baggage::Baggage;
+use crate::runtime::budget::Share;
 use crate::runtime::records::Received;
 
 /// Pieces of one stream that go to its socket at once.
 const AT_ONCE: usize = 32;
+
+/// Nothing is sent before the answer unless the peer has spoken this recently: where it is gone, what was sent is lost, and nobody
+/// knows whether it has arrived.
+const RECENTLY: Duration = Duration::from_secs(1);
 
 /// A request that came in.
 pub(super) type Asked = (u32, Result<ConnectRequest, ConnectError>);
@@ -99,19 +104,41 @@ impl Core {
     }
 
     /// Reads from a stream's socket into what is sent.
-    pub(super) fn take_from(&self, id: u32, socket: &TcpStream, most: usize, records: usize) -> io::Result<Taken> {
+    pub(super) fn take_from(&self, id: u32, source: Source<'_>, most: usize, records: usize) -> io::Result<Taken> {
+        self.with(|inner| inner.take_from(id, source, most, records))
+    }
+
+    /// Has what the application has said so far go along with the request for its connection; else the task of `cx` is woken when it
+    /// says something.
+    pub(super) fn send_first(&self, id: u32, first: &FirstBytes<'_>, cx: &mut Context<'_>) {
+        while let Some(socket) = first.to_be_sent() {
+            let taken = self.with(|inner| {
+                let now = Instant::now();
+                let recently = now.checked_sub(RECENTLY).is_none_or(|moment| inner.machine.has_heard_since(moment));
+                if !recently || !inner.outbox.has_room(cx) {
+                    return Ok(Taken::End);
+                }
+                inner.take_from(id, Source::Peek(socket), EARLY, 1)
+            });
+            match taken {
+                Ok(Taken::Bytes(length, _)) => first.sent(length),
+                Ok(Taken::Nothing) if socket.poll_read_ready(cx).is_pending() => return,
+                Ok(Taken::Nothing) => {}
+                // The relay will find it.
+                Ok(Taken::End) | Err(_) => first.leave(),
+            }
+        }
+    }
+
+    /// From now on, what waits for the application of a stream has to fit into `share`.
+    pub(super) fn charge(&self, id: u32, share: &Arc<Share>) {
         self.with(|inner| {
-            let Inner { machine, outbox, .. } = inner;
-            // What was said before about this stream goes first.
-            if machine.has_output() {
-                outbox.add(&machine.take_output());
+            let Some(stream) = inner.machine.stream(id) else { return };
+            if let Err(why) = stream.port.charge(share) {
+                stream.port.breaks(&why);
+                inner.machine.reset(id, ResetReason::EnhanceYourCalm);
             }
-            let taken = outbox.take_from(socket, most, records, |part| machine.data(id, part));
-            if let Ok(Taken::Bytes(length, _)) = taken {
-                inner.load.note(length, Instant::now);
-            }
-            taken
-        })
+        });
     }
 
     /// Opens a stream.
@@ -178,6 +205,19 @@ impl Inner {
         self.machine.can_open()
     }
 
+    fn take_from(&mut self, id: u32, source: Source<'_>, most: usize, records: usize) -> io::Result<Taken> {
+        let Self { machine, outbox, .. } = self;
+        // What was said before about this stream goes first.
+        if machine.has_output() {
+            outbox.add(&machine.take_output());
+        }
+        let taken = outbox.take_from(source, most, records, |part| machine.data(id, part));
+        if let Ok(Taken::Bytes(length, _)) = taken {
+            self.load.note(length, Instant::now);
+        }
+        taken
+    }
+
     fn gone(&self) -> StreamError {
         self.ended.clone().unwrap_or(TunnelError::Closed).into()
     }
@@ -211,16 +251,17 @@ impl Inner {
                 number += 1;
             }
             self.load.note(pieces[..number].iter().map(|piece| piece.len()).sum(), || now);
-            self.deliver(id, &pieces[..number]);
+            let is_last = matches!(events.peek(), Some(Event::Finished(other)) if *other == id);
+            self.deliver(id, &pieces[..number], is_last);
         }
         Ok(())
     }
 
-    fn deliver(&mut self, id: u32, pieces: &[IoSlice<'_>]) {
+    fn deliver(&mut self, id: u32, pieces: &[IoSlice<'_>], is_last: bool) {
         let Some(stream) = self.machine.stream(id) else { return };
-        match stream.port.deliver(pieces) {
+        match stream.port.deliver(pieces, is_last) {
             Ok(wrote) => {
-                if wrote.blocked {
+                if wrote.blocked && stream.port.outlet.is_some() {
                     self.machine.stalled(id);
                 }
                 self.machine.consumed(id, wrote.bytes);

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::frame::HEADER;
 use crate::runtime::edge;
-use crate::runtime::records::Batch;
+use crate::runtime::records::{Batch, Room};
 
 /// What may wait to be sent before streams have to wait, in bytes: more only delays what is added last.
 const LIMIT: usize = 256 * 1024;
@@ -18,6 +18,28 @@ const LIMIT: usize = 256 * 1024;
 pub(super) struct Outbox {
     batches: VecDeque<Batch>,
     waiting: VecDeque<Waker>,
+}
+
+/// Where bytes come from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source<'a> {
+    /// This socket.
+    Take(&'a TcpStream),
+    /// This socket, after so many bytes of which it was already known that they are there.
+    TakeAfter(usize, &'a TcpStream),
+    /// This socket, which keeps them.
+    Peek(&'a TcpStream),
+}
+
+impl Source<'_> {
+    fn read(self, batch: &mut Batch, room: &Room) -> io::Result<usize> {
+        match self {
+            Self::Peek(socket) => edge::peek(socket, batch.first_slice(room)),
+            Self::TakeAfter(known, socket) => edge::read_after(socket, known, batch.first_slice(room)),
+            Self::Take(socket) if room.len() == 1 => edge::read(socket, batch.first_slice(room)),
+            Self::Take(socket) => edge::read_vectored(socket, &mut batch.slices(room).collect::<Vec<_>>()),
+        }
+    }
 }
 
 /// What came of reading a socket.
@@ -63,11 +85,11 @@ impl Outbox {
         }
     }
 
-    /// Reads at most `most` bytes from a socket, in up to `records` records, straight to where they are sealed. `head` makes
+    /// Reads at most `most` bytes from a source, in up to `records` records, straight to where they are sealed. `head` makes
     /// the head of each part.
     pub(super) fn take_from(
         &mut self,
-        socket: &TcpStream,
+        source: Source<'_>,
         most: usize,
         records: usize,
         head: impl FnMut(usize) -> [u8; HEADER],
@@ -82,13 +104,7 @@ impl Outbox {
             }
         };
         let batch = self.open();
-        let read = if room.len() == 1 {
-            edge::read(socket, batch.first_slice(&room))
-        } else {
-            let mut slices: Vec<_> = batch.slices(&room).collect();
-            edge::read_vectored(socket, &mut slices)
-        };
-        match read {
+        match source.read(batch, &room) {
             Ok(0) => Ok(Taken::End),
             Ok(length) => {
                 let full = length == room.bytes();

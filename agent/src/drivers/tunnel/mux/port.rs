@@ -57,23 +57,28 @@ pub(super) struct Wrote {
 
 impl Port {
     /// From now on, what waits has to fit into `share`.
-    pub(super) fn charge(&mut self, share: &Arc<Share>) {
-        // Nothing is asked for yet.
-        self.account = share.take(0).ok();
+    pub(super) fn charge(&mut self, share: &Arc<Share>) -> Result<(), StreamError> {
+        if self.account.is_none() {
+            let waiting = self.waiting.iter().map(Vec::len).sum();
+            self.account = Some(share.take(waiting).map_err(StreamError::Memory)?);
+        }
+        Ok(())
     }
 
     pub(super) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Writes pieces that just came straight to the socket, and keeps what it does not take.
-    pub(super) fn deliver(&mut self, pieces: &[IoSlice<'_>]) -> Result<Wrote, StreamError> {
+    /// Writes pieces that just came straight to the socket, and keeps what it does not take. Whoever says that they are the last
+    /// tells whoever writes next, who then ends the socket's direction.
+    pub(super) fn deliver(&mut self, pieces: &[IoSlice<'_>], are_last: bool) -> Result<Wrote, StreamError> {
         let mut written = 0;
         if self.waiting.is_empty()
             && let Some(outlet) = &self.outlet
         {
             // What fails here fails again for whoever waits to write.
-            written = edge::write_vectored(&outlet.socket, pieces).unwrap_or(0);
+            let write = if are_last { edge::write_last } else { edge::write_vectored };
+            written = write(&outlet.socket, pieces).unwrap_or(0);
             outlet.traffic.moved(outlet.sender, written);
         }
         let mut skip = written;

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use crate::drivers::tunnel::error::{ResetReason, StreamError, TunnelError};
 use crate::drivers::tunnel::refusal::{Cause, Refusal};
 use crate::drivers::tunnel::settings::Config;
 use crate::model::baggage::Baggage;
+use crate::runtime::budget::Share;
 use crate::runtime::records::Records;
 
 /// A request for a connection, to be answered.
@@ -149,6 +151,13 @@ impl MuxRespond {
         let stream = self.0.take().ok_or(TunnelError::Closed)?;
         stream.accept(baggage)?;
         Ok(stream)
+    }
+
+    /// From now on, what comes before the answer has to fit into `share`.
+    pub fn charge(&self, share: &Arc<Share>) {
+        if let Some(stream) = &self.0 {
+            stream.charge(share);
+        }
     }
 
     /// Refuses.

@@ -14,7 +14,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::core::Core;
-use super::outbox::Taken;
+use super::outbox::{Source, Taken};
 use super::port::{Outlet, wait};
 use crate::drivers::tunnel::error::{ResetReason, StreamError};
 use crate::drivers::tunnel::refusal::Refusal;
@@ -32,6 +32,8 @@ const RECORDS: usize = 8;
 pub struct MuxStream {
     core: Rc<Core>,
     id: u32,
+    /// What was sent along with the request, and is still in the application's socket.
+    early: usize,
 }
 
 /// Why a direction ended early.
@@ -47,13 +49,20 @@ pub enum RelayError {
 
 impl MuxStream {
     pub(super) fn new(core: Rc<Core>, id: u32) -> Self {
-        Self { core, id }
+        Self { core, id, early: 0 }
+    }
+
+    /// So many bytes of the application's socket were sent before the answer.
+    pub(super) fn after(self, early: usize) -> Self {
+        // Nothing is to be dropped here.
+        let mut stream = self;
+        stream.early = early;
+        stream
     }
 
     /// From now on, what waits for the application has to fit into `share`.
     pub fn charge(&self, share: &Arc<Share>) {
-        // A stream that is gone has nothing to pay for.
-        let _gone = self.core.port(self.id, |port| port.charge(share));
+        self.core.charge(self.id, share);
     }
 
     /// What comes in the stream is written to `socket` from now on, and counted in `traffic` as `sender`'s.
@@ -67,11 +76,21 @@ impl MuxStream {
     /// # Errors
     /// [`RelayError`]
     pub async fn send_all(&self, socket: &TcpStream, traffic: &Traffic, sender: Sender) -> Result<(), RelayError> {
+        let mut source = Source::Take(socket);
+        if self.early > 0 {
+            traffic.moved(sender, self.early);
+            source = Source::TakeAfter(self.early, socket);
+        }
         let mut records = 1;
         let mut turn = 0;
         loop {
             let credit = self.credit_unless_reset(socket).await?;
-            match self.core.take_from(self.id, socket, credit.min(TURN), records)? {
+            match self.core.take_from(
+                self.id,
+                std::mem::replace(&mut source, Source::Take(socket)),
+                credit.min(TURN),
+                records,
+            )? {
                 Taken::Bytes(length, full) => {
                     traffic.moved(sender, length);
                     records = if full { RECORDS } else { 1 };

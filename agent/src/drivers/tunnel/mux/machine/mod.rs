@@ -7,5 +7,5 @@ mod receive;
 mod stream;
 
 pub use event::Event;
-pub use protocol::{FIRST_CREDIT, Limits, Machine, Side};
+pub use protocol::{EARLY, FIRST_CREDIT, Limits, Machine, Side};
 pub use stream::Stream;

@@ -14,6 +14,9 @@ use crate::model::baggage::Baggage;
 /// What either side may send in a stream before it has been given more, in bytes. Part of the protocol.
 pub const FIRST_CREDIT: u32 = 256 * 1024;
 
+/// What a client may send in a stream before it was answered, in bytes. Part of the protocol.
+pub const EARLY: usize = 16 * 1024;
+
 /// How many streams a client opens before it has heard how many the server takes.
 const STREAMS_BEFORE_HELLO: u32 = 1000;
 
@@ -181,6 +184,12 @@ impl<P: Default> Machine<P> {
             stream.credit = stream.credit.checked_sub(length).expect("no more is sent than there is credit for");
         }
         Header::encode(id, Kind::Data, length)
+    }
+
+    /// Whether the peer has said something after this moment.
+    #[must_use]
+    pub fn has_heard_since(&self, moment: Instant) -> bool {
+        self.peer.heard >= moment
     }
 
     /// Nothing more is sent in a stream.

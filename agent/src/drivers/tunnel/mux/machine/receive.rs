@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::event::Event;
-use super::protocol::{Machine, Side};
+use super::protocol::{EARLY, Machine, Side};
 use super::stream::{Phase, Stream};
 use crate::drivers::tunnel::error::ResetReason;
 use crate::drivers::tunnel::mux::frame::{Item, Kind, Violation};
@@ -42,9 +42,14 @@ impl<P: Default> Machine<P> {
 
     fn take_data(&mut self, id: u32, range: Range<usize>, events: &mut Vec<Event>) -> Result<(), Violation> {
         self.greeted()?;
+        let side = self.side;
         let Some(stream) = self.existing(id)? else { return Ok(()) };
-        if stream.phase == Phase::Opening || stream.received_end {
+        let is_opening = stream.phase == Phase::Opening;
+        if (is_opening && side == Side::Client) || stream.received_end {
             return Err(Violation("data outside of an open stream"));
+        }
+        if is_opening && stream.window.used() + range.len() > EARLY {
+            return Err(Violation("more data than may be sent before the answer"));
         }
         stream.window.left =
             stream.window.left.checked_sub(range.len()).ok_or(Violation("more data than there was credit for"))?;

@@ -66,6 +66,11 @@ impl<P> Stream<P> {
 }
 
 impl Window {
+    /// What the peer has sent and was not given back.
+    pub(super) fn used(&self) -> usize {
+        self.size - self.left
+    }
+
     /// How much more the peer may send, once it is worth saying.
     pub(super) fn consumed(&mut self, length: usize, largest: usize) -> usize {
         self.owed += length;

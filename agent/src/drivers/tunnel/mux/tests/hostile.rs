@@ -1,7 +1,7 @@
 //! Peers that break the protocol: each is found out at once.
 
 use super::super::frame::{Header, Kind};
-use super::super::machine::FIRST_CREDIT;
+use super::super::machine::{EARLY, FIRST_CREDIT};
 use super::*;
 
 fn frame(stream: u32, kind: Kind, payload: &[u8]) -> Vec<u8> {
@@ -42,7 +42,8 @@ fn every_violation_is_named() {
     check(Side::Server, &[hello(), open(3), open(2)], "not the client's next");
     check(Side::Server, &[hello(), frame(1, Kind::Fin, &[])], "never opened");
     check(Side::Server, &[hello(), frame(9, Kind::Data, b"x")], "never opened");
-    check(Side::Server, &[hello(), open(1), frame(1, Kind::Data, b"x")], "outside of an open stream");
+    let early = frame(1, Kind::Data, &[0; EARLY]);
+    check(Side::Server, &[hello(), open(1), early, frame(1, Kind::Data, b"x")], "before the answer");
     check(Side::Server, &[hello(), open(1), frame(1, Kind::Accept, &[])], "nobody waits for");
     check(Side::Server, &[hello(), open(1), frame(1, Kind::Fin, &[])], "not open");
     check(Side::Server, &[hello(), frame(1, Kind::Open, &[1, 0, 99, 0])], "longer than its frame");

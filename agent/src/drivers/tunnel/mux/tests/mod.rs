@@ -1,5 +1,6 @@
 //! The protocol's state against a model, and whole tunnels over loopback.
 
+mod first;
 mod hostile;
 mod plain;
 mod simulation;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::super::machine::EARLY;
 use super::*;
 use crate::drivers::tunnel::{ConnectRequest, Refusal, ResetReason};
 use crate::model::authority::Authority;
@@ -14,6 +15,8 @@ struct Side1 {
     received: Vec<u8>,
     unread: usize,
     finished: bool,
+    /// While the stream is not answered: what may be sent all the same.
+    early: Option<usize>,
     peer_finished: bool,
 }
 
@@ -38,26 +41,32 @@ impl End {
         let request = ConnectRequest::to("10.0.0.1:80".parse::<Authority>().unwrap());
         let some = self.streams.keys().copied().nth(random.usize(0..self.streams.len().max(1)));
         match (random.u8(0..10), some) {
-            (0, _) if side == Side::Client => drop(self.machine.open(&request)),
+            (0, _) if side == Side::Client => {
+                if let Ok(id) = self.machine.open(&request) {
+                    self.streams.insert(id, Side1 { early: Some(EARLY), ..Side1::default() });
+                }
+            }
             (1, _) => {
                 let Some(id) = self.asked.pop_front() else { return };
                 if random.u8(0..4) == 0 {
                     self.machine.refuse(id, Refusal::DENIED);
-                    self.machine.release(id);
-                } else if self.machine.accept(id, None).is_ok() {
-                    self.streams.insert(id, Side1::default());
+                    self.forget(id);
+                } else {
+                    // It may have been reset meanwhile.
+                    let _gone = self.machine.accept(id, None);
+                    self.streams.entry(id).and_modify(|stream| stream.early = None);
                 }
             }
             (2..=5, Some(id)) => self.send(id, random),
             (6, Some(id)) => {
-                if let Some(stream) = self.streams.get_mut(&id)
+                if let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.early.is_none())
                     && self.machine.finish(id).is_ok()
                 {
                     stream.finished = true;
                 }
             }
             (7..=8, Some(id)) => {
-                if let Some(stream) = self.streams.get_mut(&id) {
+                if let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.early.is_none()) {
                     let amount = random.usize(0..=stream.unread);
                     stream.unread -= amount;
                     self.machine.consumed(id, amount);
@@ -75,7 +84,7 @@ impl End {
     fn send(&mut self, id: u32, random: &mut fastrand::Rng) {
         let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.finished) else { return };
         let Ok(credit) = self.machine.credit(id) else { return };
-        let length = random.usize(0..=credit.min(50_000));
+        let length = random.usize(0..=credit.min(50_000).min(stream.early.unwrap_or(usize::MAX)));
         if length == 0 {
             return;
         }
@@ -84,6 +93,7 @@ impl End {
         self.wire.extend(self.machine.data(id, length));
         self.wire.extend(&text);
         stream.sent.extend(text);
+        stream.early = stream.early.map(|early| early - length);
     }
 
     fn forget(&mut self, id: u32) {
@@ -103,8 +113,9 @@ impl End {
                 Event::Open(id, request) => {
                     assert!(request.is_ok());
                     self.asked.push_back(id);
+                    self.streams.insert(id, Side1 { early: Some(0), ..Side1::default() });
                 }
-                Event::Accepted(id, _) => drop(self.streams.insert(id, Side1::default())),
+                Event::Accepted(id, _) => drop(self.streams.entry(id).and_modify(|stream| stream.early = None)),
                 Event::Data(id, range) => {
                     let Some(stream) = self.streams.get_mut(&id) else { continue };
                     assert!(!stream.peer_finished);

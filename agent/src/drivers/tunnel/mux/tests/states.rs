@@ -1,7 +1,7 @@
 //! What each frame does, and what it may not.
 
 use super::super::frame::{Header, Kind};
-use super::super::machine::FIRST_CREDIT;
+use super::super::machine::{EARLY, FIRST_CREDIT};
 use super::*;
 use crate::drivers::tunnel::{Cause, ConnectRequest, NotProcessed, Refusal, ResetReason, TunnelError};
 use crate::model::authority::Authority;
@@ -45,6 +45,18 @@ fn a_stream_lives_from_open_to_both_ends() {
     server.release(id);
     assert!(!client.has_output() && !server.has_output(), "what has ended needs no reset");
     assert_eq!((client.live(), server.live()), (0, 0));
+}
+
+#[test]
+fn a_client_may_say_something_before_it_is_answered() {
+    let (mut client, mut server) = pair();
+    let id = client.open(&request()).unwrap();
+    let events = data(&mut client, &mut server, id, EARLY);
+    assert!(matches!(&events[..], [Event::Open(..), Event::Data(..)]), "{events:?}");
+    server.accept(id, None).unwrap();
+    carry(&mut server, &mut client);
+    assert_eq!(client.credit(id).unwrap(), FIRST_CREDIT as usize - EARLY, "it counts");
+    assert_eq!(data(&mut client, &mut server, id, 10).len(), 1);
 }
 
 #[test]

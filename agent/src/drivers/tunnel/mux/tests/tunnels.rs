@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::super::{MuxClient, MuxIncoming, MuxStream, begin, serve};
 use super::plain::Plain;
 use crate::drivers::tunnel::{
-    Cause, Config, ConnectRequest, NotProcessed, OpenError, Refusal, ResetReason, StreamError, TunnelError,
+    Cause, Config, ConnectRequest, FirstBytes, NotProcessed, OpenError, Refusal, ResetReason, StreamError, TunnelError,
 };
 use crate::model::authority::Authority;
 use crate::model::baggage::Baggage;
@@ -24,7 +24,7 @@ use crate::runtime::traffic::{Sender, Traffic};
 
 const LONG: Duration = Duration::from_secs(60);
 
-async fn sockets() -> (TcpStream, TcpStream) {
+pub(super) async fn sockets() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap());
     let (near, far) = tokio::join!(near, listener.accept());
@@ -32,33 +32,37 @@ async fn sockets() -> (TcpStream, TcpStream) {
 }
 
 /// Runs the test on one thread, as the data plane does.
-fn run(test: impl Future<Output = ()>) {
+pub(super) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async { timeout(LONG, test).await.expect("the test hangs") });
 }
 
-fn to(port: u16) -> ConnectRequest {
+pub(super) fn to(port: u16) -> ConnectRequest {
     let mut request = ConnectRequest::to(format!("10.0.0.1:{port}").parse::<Authority>().unwrap());
     request.baggage = Baggage::parse("service.name=client");
     request
 }
 
 /// Carries bytes between a stream and a socket until both directions have ended.
-async fn relay(stream: MuxStream, socket: TcpStream, sender: Sender) -> Result<Rc<Traffic>, super::super::RelayError> {
+pub(super) async fn relay(
+    stream: MuxStream,
+    socket: TcpStream,
+    sender: Sender,
+) -> Result<Rc<Traffic>, super::super::RelayError> {
     let (socket, traffic) = (Rc::new(socket), Rc::new(Traffic::default()));
     stream.attach(&socket, &traffic, sender.other());
     tokio::try_join!(stream.send_all(&socket, &traffic, sender), stream.receive_all(&socket))?;
     Ok(traffic)
 }
 
-/// A server whose applications listen on loopback: the port of a request says which. 1 denies, 2 never answers.
-struct Server {
+/// A server whose applications listen on loopback: the port of a request says which. 1 denies, 2 never answers, 3 has no memory to spare.
+pub(super) struct Server {
     stop: Arc<Notify>,
     live: Rc<Cell<usize>>,
     result: tokio::sync::oneshot::Receiver<Result<(), TunnelError>>,
 }
 
-async fn tunnel(config: &Config) -> (MuxClient, Server) {
+pub(super) async fn tunnel(config: &Config) -> (MuxClient, Server) {
     let (near, far) = sockets().await;
     let (stop, live) = (Arc::new(Notify::new()), Rc::new(Cell::new(0)));
     let (tell, result) = tokio::sync::oneshot::channel();
@@ -81,6 +85,10 @@ async fn handle(MuxIncoming { request, mut respond }: MuxIncoming, live: Rc<Cell
     match address.port() {
         1 => respond.reject(Refusal::DENIED),
         2 => respond.cancelled().await,
+        3 => {
+            respond.charge(&Budget::new("memory", 1000).share(0));
+            respond.cancelled().await;
+        }
         port => match TcpStream::connect(("127.0.0.1", port)).await {
             Ok(socket) => {
                 if let Ok(stream) = respond.accept(Some(&Baggage::parse("service.name=server"))) {
@@ -94,7 +102,7 @@ async fn handle(MuxIncoming { request, mut respond }: MuxIncoming, live: Rc<Cell
 }
 
 /// An application that does `work` with each connection.
-async fn application<F: Future<Output = ()> + 'static>(work: impl Fn(TcpStream) -> F + 'static) -> u16 {
+pub(super) async fn application<F: Future<Output = ()> + 'static>(work: impl Fn(TcpStream) -> F + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     spawn_local(async move {
@@ -105,7 +113,7 @@ async fn application<F: Future<Output = ()> + 'static>(work: impl Fn(TcpStream) 
     port
 }
 
-async fn echo(mut socket: TcpStream) {
+pub(super) async fn echo(mut socket: TcpStream) {
     let (mut read, mut write) = socket.split();
     // A connection that breaks off ends the copy.
     let _torn = tokio::io::copy(&mut read, &mut write).await;
@@ -114,14 +122,14 @@ async fn echo(mut socket: TcpStream) {
 
 /// A client application's end of a connection through the tunnel.
 async fn connect(client: &MuxClient, port: u16) -> TcpStream {
-    let (stream, baggage) = client.open(&to(port)).await.unwrap();
+    let (stream, baggage) = client.open(&to(port), &FirstBytes::none()).await.unwrap();
     assert!(!baggage.is_empty());
     let (near, far) = sockets().await;
     spawn_local(async move { drop(relay(stream, far, Sender::Client).await) });
     near
 }
 
-fn pattern(length: usize, seed: usize) -> Vec<u8> {
+pub(super) fn pattern(length: usize, seed: usize) -> Vec<u8> {
     (0..length).map(|number| ((number + seed) % 253) as u8).collect()
 }
 
@@ -178,18 +186,18 @@ fn many_streams_do_not_mix() {
 fn refusals_and_resets_arrive_as_what_they_are() {
     run(async {
         let (client, server) = tunnel(&Config::default()).await;
-        assert_eq!(client.open(&to(1)).await.unwrap_err(), OpenError::Refused(Refusal::DENIED));
-        let nobody = client.open(&to(9)).await.unwrap_err();
+        assert_eq!(client.open(&to(1), &FirstBytes::none()).await.unwrap_err(), OpenError::Refused(Refusal::DENIED));
+        let nobody = client.open(&to(9), &FirstBytes::none()).await.unwrap_err();
         assert_eq!(nobody, OpenError::Refused(Refusal::unavailable(Cause::ConnectionRefused)));
         // A request that nobody waits for any more is taken back.
-        assert!(timeout(Duration::from_millis(50), client.open(&to(2))).await.is_err());
+        assert!(timeout(Duration::from_millis(50), client.open(&to(2), &FirstBytes::none())).await.is_err());
         until("the server has noticed", || server.live.get() == 0 && client.live() == 0).await;
 
         let rude = application(async |socket: TcpStream| {
             socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
         });
         let port = rude.await;
-        let (stream, _) = client.open(&to(port)).await.unwrap();
+        let (stream, _) = client.open(&to(port), &FirstBytes::none()).await.unwrap();
         let (_near, far) = sockets().await;
         let torn = relay(stream, far, Sender::Client).await.unwrap_err();
         let super::super::RelayError::Stream(torn) = torn else { panic!("{torn}") };
@@ -236,7 +244,7 @@ fn one_that_does_not_read_is_held_to_its_share_of_memory() {
             while socket.write_all(&text).await.is_ok() {}
         })
         .await;
-        let (stream, _) = client.open(&to(flood)).await.unwrap();
+        let (stream, _) = client.open(&to(flood), &FirstBytes::none()).await.unwrap();
         let budget = Budget::new("bytes", 200_000);
         stream.charge(&budget.share(0));
         let (near, far) = sockets().await;
@@ -257,7 +265,7 @@ fn a_reset_is_noticed_while_there_is_no_leave_to_send() {
             std::future::pending::<()>().await;
         })
         .await;
-        let (stream, _) = client.open(&to(deaf)).await.unwrap();
+        let (stream, _) = client.open(&to(deaf), &FirstBytes::none()).await.unwrap();
         let (near, far) = sockets().await;
         let relayed = spawn_local(relay(stream, far, Sender::Client));
         let block = vec![7; 64 << 10];
@@ -280,7 +288,7 @@ fn a_server_that_leaves_finishes_what_it_has() {
         let mut socket = connect(&client, port).await;
         server.stop.notify_one();
         until("the client knows", || !client.can_open()).await;
-        let late = client.open(&to(port)).await.unwrap_err();
+        let late = client.open(&to(port), &FirstBytes::none()).await.unwrap_err();
         assert!(matches!(late, OpenError::NotProcessed(NotProcessed::GoingAway)), "{late}");
         socket.write_all(b"still here").await.unwrap();
         let mut back = [0; 10];
@@ -314,7 +322,7 @@ fn a_peer_that_gives_up_request_after_request_is_sent_away() {
         let (client, server) = tunnel(&config).await;
         for _ in 0..200 {
             // Dropped before the answer.
-            let _given_up = timeout(Duration::from_millis(1), client.open(&to(2))).await;
+            let _given_up = timeout(Duration::from_millis(1), client.open(&to(2), &FirstBytes::none())).await;
         }
         let error = server.result.await.unwrap().unwrap_err();
         assert!(error.to_string().contains("abandoned"), "{error}");
