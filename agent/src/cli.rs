@@ -83,6 +83,10 @@ pub struct StandaloneArgs {
     #[arg(long, value_name = "IP:PORT")]
     pub ready_addr: Option<SocketAddr>,
 
+    /// What becomes of the pods' capture when the agent ends on SIGTERM
+    #[arg(long, value_enum, default_value_t = ExitPolicy::Remove)]
+    pub on_exit: ExitPolicy,
+
     /// What every node agent has
     #[command(flatten)]
     pub agent: AgentArgs,

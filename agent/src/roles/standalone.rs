@@ -24,6 +24,8 @@ pub struct Config {
     pub authority: AuthorityChoice,
     /// How long certificates are valid.
     pub cert_lifetime: Duration,
+    /// What becomes of the capture when a signal ends the agent.
+    pub on_exit: OnExit,
     /// What every node role has.
     pub agent: agent::Config,
 }
@@ -33,7 +35,7 @@ pub struct Config {
 /// # Errors
 /// When the agent cannot start, or cannot clean up behind itself.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    let Config { manifests: directory, root_namespace, authority, cert_lifetime, agent } = config;
+    let Config { manifests: directory, root_namespace, authority, cert_lifetime, on_exit, agent } = config;
     let authority = authority::open(authority, &agent.trust_domain)?;
     let source = manifests::Config { directory, trust_domain: agent.trust_domain.clone(), root_namespace };
     let parts = Parts {
@@ -42,7 +44,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         source: Box::new(move |_| open(source)),
         locate: Box::new(ByAnnotation),
         announce: None,
-        decide_exit: Box::new(|| std::future::ready(OnExit::Remove).boxed()),
+        decide_exit: Box::new(move || std::future::ready(on_exit).boxed()),
     };
     agent::run(agent, std::future::ready(Ok(parts)))
 }

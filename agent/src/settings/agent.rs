@@ -4,10 +4,10 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, ensure};
 
-use crate::cli::{AgentArgs, SameNodeArg, TunnelChoice};
+use crate::cli::{AgentArgs, ExitPolicy, SameNodeArg, TunnelChoice};
 use crate::drivers::tunnel::Config as TunnelConfig;
 use crate::mesh::upstream::attempts::Patience;
-use crate::roles::agent::{Config, TunnelProtocol};
+use crate::roles::agent::{Config, OnExit, TunnelProtocol};
 use crate::roles::pages::Addresses;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::series::Limits;
@@ -44,6 +44,14 @@ pub(super) fn config(node: String, args: AgentArgs, pages: Addresses, log: LogCo
         },
         series: Limits { series: args.metrics_series.into(), idle: args.metrics_idle },
     })
+}
+
+/// What `--on-exit` asks for.
+pub(super) fn on_exit(policy: ExitPolicy) -> OnExit {
+    match policy {
+        ExitPolicy::Keep => OnExit::Keep,
+        ExitPolicy::Remove => OnExit::Remove,
+    }
 }
 
 fn is_node_name(name: &str) -> bool {

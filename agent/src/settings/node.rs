@@ -3,9 +3,9 @@
 use anyhow::ensure;
 use serde_json::{Value, json};
 
-use crate::cli::{ExitPolicy, NodeArgs};
+use crate::cli::NodeArgs;
 use crate::control::provision::node::Node;
-use crate::roles::agent::{self, OnExit};
+use crate::roles::agent;
 use crate::roles::node::{Cni, Config};
 use crate::roles::pages::Addresses;
 use crate::telemetry::log::LogControl;
@@ -21,17 +21,13 @@ pub fn config(args: NodeArgs, log: LogControl) -> anyhow::Result<Config> {
     ensure!(proc_dir.join("self").exists(), "--proc-dir {}: no proc file system is mounted there", proc_dir.display());
     let pages =
         Addresses { admin: admin_addr, admin_from_anywhere, metrics: Some(metrics_addr), ready: Some(ready_addr) };
-    let on_exit = match on_exit {
-        ExitPolicy::Keep => OnExit::Keep,
-        ExitPolicy::Remove => OnExit::Remove,
-    };
     Ok(Config {
         kubeconfig,
         root_namespace: agent.root_namespace.as_str().into(),
         proc: proc_dir,
         authority: super::ca::config(ca)?,
         cert_lifetime: agent.cert_lifetime,
-        on_exit,
+        on_exit: super::agent::on_exit(on_exit),
         daemon_set: args.daemon_set,
         cni,
         agent: agent::Config { cgroup: args.cgroup, ..super::agent::config(node, agent, pages, log)? },

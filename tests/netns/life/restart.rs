@@ -280,6 +280,20 @@ fn the_next_agent_follows_what_changed_while_none_was_there() {
 }
 
 #[test]
+fn an_agent_that_another_follows_leaves_the_capture_in_force() {
+    const TEST: &str = "an_agent_that_another_follows_leaves_the_capture_in_force";
+    let Some(pair) = Pair::with_agent_argument(TEST, Some(("--on-exit", "keep"))) else { return };
+    pair.server.serve_echo(8080);
+    pair.enrol();
+    let end = |pair: &Pair| assert!(pair.agent_a.terminate().success(), "{}", pair.agent_a.log());
+    let mut next = None;
+    check_held(&pair, end, || next = Some(pair.a.start_agent())).expect("served by the next agent");
+    // What it does not say is what standalone agents do: they take everything along.
+    let next = next.expect("it was started");
+    assert!(next.terminate().success() && !next.pins().exists(), "{}", next.log());
+}
+
+#[test]
 fn a_pod_whose_manifest_is_broken_at_the_restart_stays_held() {
     let Some(pair) = Pair::enrolled("a_pod_whose_manifest_is_broken_at_the_restart_stays_held") else { return };
     pair.server.serve_echo(8080);
