@@ -182,17 +182,20 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// What a connection costs that is open and silent.
+    /// What one more connection costs that is open and silent, where there is one already: the first brings a tunnel along, and the
+    /// program's own code that it runs through.
     fn idle(&mut self) -> Result<()> {
         let processes = self.contestant.processes();
         if processes.a.is_empty() || !self.options.wants("memory") {
             return Ok(());
         }
-        let before = (Processes::memory(&processes.a)?, Processes::memory(&processes.b)?);
         let pair = self.contestant.pair();
-        let open = idle::open(&pair.client, pair.server.addr(http::PORT), IDLE_CONNECTIONS)?;
+        let (client, server) = (&pair.client, pair.server.addr(http::PORT));
+        let first = idle::once(client, server)?;
+        let before = (Processes::memory(&processes.a)?, Processes::memory(&processes.b)?);
+        let open = idle::open(client, server, IDLE_CONNECTIONS)?;
         let after = (Processes::memory(&processes.a)?, Processes::memory(&processes.b)?);
-        drop(open);
+        drop((first, open));
         let each = |before: u64, after: u64| after.saturating_sub(before) as f64 / IDLE_CONNECTIONS as f64 / 1024.0;
         self.sample("idle_connection_a_kib", each(before.0, after.0));
         self.sample("idle_connection_b_kib", each(before.1, after.1));
