@@ -107,13 +107,6 @@ async fn unused(live: &Cell<usize>) {
     }
 }
 
-/// Serves one request, and counts it while it lasts.
-async fn serve_request(shard: &PodShard, peer: &Peer, live: &Cell<usize>, incoming: Incoming) {
-    live.set(live.get() + 1);
-    serve_connection(shard, peer, incoming).await;
-    live.set(live.get() - 1);
-}
-
 fn log_bad_peer(shard: &PodShard, peer: SocketAddr, error: &dyn std::fmt::Display) {
     if let Some(suppressed) = BAD_PEERS.allow(Instant::now()) {
         tracing::warn!(pod = %shard.pod.name, %peer, suppressed, %error, "tunnel from a peer failed");
@@ -129,14 +122,19 @@ struct Arrival {
     _permit: Permit,
 }
 
-/// Serves one request for a connection.
-async fn serve_connection(shard: &PodShard, peer: &Peer, incoming: Incoming) {
+/// Serves one request for a connection, and counts it while it lasts.
+fn serve_request(shard: &PodShard, peer: &Peer, live: &Cell<usize>, incoming: Incoming) -> impl Future<Output = ()> {
     // Boxed: what it takes to reach the application is more than what it takes to relay, and is needed for a moment only.
-    let arrival = Box::pin(arrive(shard, peer, incoming)).await;
-    let Some(Arrival { record, mut admission, stream, server, _permit }) = arrival else { return };
-    let result = relay::from_tunnel(stream, server, record.traffic(), admission.revoked()).await;
-    shard.note_end(peer.address, result.as_ref().err());
-    record.closed(&result);
+    let arriving = Box::pin(arrive(shard, peer, incoming));
+    async move {
+        live.set(live.get() + 1);
+        if let Some(Arrival { record, mut admission, stream, server, _permit }) = arriving.await {
+            let result = relay::from_tunnel(stream, server, record.traffic(), admission.revoked()).await;
+            shard.note_end(peer.address, result.as_ref().err());
+            record.closed(&result);
+        }
+        live.set(live.get() - 1);
+    }
 }
 
 /// Answers a request; gives what is to be relayed if the answer is yes.
@@ -268,4 +266,19 @@ fn client_address(view: &MeshView, peer: &Peer, target: IpAddr) -> Option<IpAddr
     }
     let workload = view.workload_at(ip).filter(|workload| workload.identity == peer.identity)?;
     workload.ips.iter().copied().find(|ip| ip.is_ipv4() == target.is_ipv4())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<F: Future>(_: impl FnOnce(&'static PodShard, &'static Peer, &'static Cell<usize>, Incoming) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each open connection holds one: it is most of what an idle one costs.
+    #[test]
+    fn a_connections_task_is_small() {
+        assert!(size(serve_request) <= 1792, "{} bytes", size(serve_request));
+    }
 }

@@ -8,8 +8,8 @@ use tokio::net::TcpStream;
 
 use super::admission::Admission;
 use super::pod::{Accepted, PodShard};
-use super::record::{Connection, Protocol};
-use super::relay::{self, RelayError, Traffic};
+use super::record::{Connection, Protocol, Record};
+use super::relay;
 use crate::drivers::redirect::Wanted;
 use crate::drivers::tunnel::stream::Stream;
 use crate::drivers::tunnel::{ConnectRequest, FirstBytes};
@@ -24,34 +24,68 @@ use crate::model::forwarded::Forwarded;
 use crate::model::policy::evaluate::Verdict;
 use crate::model::policy::rule::Request;
 use crate::model::workload::Workload;
+use crate::runtime::budget::Permit;
 use crate::runtime::rate::RateLimit;
 use crate::telemetry::labels::{Reporter, ResponseFlags, SecurityPolicy};
 
 static STRAYS: RateLimit = RateLimit::new(5, Duration::from_secs(10));
 
 /// Carries one captured connection to where its application wanted to go.
-pub async fn handle(shard: Rc<PodShard>, accepted: Accepted) {
-    let Accepted { socket: client, peer, at, permit: _permit } = accepted;
-    let Some(Wanted { destination: original, picked }) = original_destination(&shard, peer) else { return };
+pub fn handle(shard: Rc<PodShard>, accepted: Accepted) -> impl Future<Output = ()> {
+    // Boxed: what it takes to reach a server is many times what it takes to relay, and is needed for a moment only.
+    let beginning = Box::pin(begin(Rc::clone(&shard), accepted));
+    async move {
+        let Some(Begun { client, peer, upstream, records: (record, beside), _permit }) = beginning.await else {
+            return;
+        };
+        let result = match upstream {
+            Upstream::Tunnel(mut stream) => {
+                let _counted = shard.context.metrics.tunnels.stream();
+                stream.charge(&shard.pod.shares.memory);
+                relay::to_tunnel(client, stream, record.traffic()).await
+            }
+            // Boxed: a connection takes as much memory as its largest way, and tunnels need less.
+            Upstream::Plain(server) => {
+                Box::pin(relay::sockets(client, server, record.traffic(), std::future::pending())).await
+            }
+            Upstream::SameNode(server, mut admission) => {
+                Box::pin(relay::sockets(client, server, record.traffic(), admission.revoked())).await
+            }
+        };
+        shard.note_end(peer, result.as_ref().err());
+        [Some(record), beside].into_iter().flatten().for_each(|record| record.closed(&result));
+    }
+}
+
+/// A captured connection that has a way to its server.
+struct Begun {
+    client: TcpStream,
+    peer: SocketAddr,
+    upstream: Upstream,
+    /// What is told of it, from this side, and from the other where that is this agent's, too.
+    records: (Record, Option<Record>),
+    _permit: Permit,
+}
+
+async fn begin(shard: Rc<PodShard>, accepted: Accepted) -> Option<Begun> {
+    let Accepted { socket: client, peer, at, permit } = accepted;
+    let Wanted { destination: original, picked } = original_destination(&shard, peer)?;
     let mut connection = Connection::between(Reporter::Source, peer, original);
     connection.source_workload = shard.context.view().workload(&shard.pod.name).cloned();
     connection.source_identity = Some(shard.pod.identity.clone());
-    // Boxed: what it takes to reach a server is many times what it takes to relay, and is needed for a moment only.
-    let reached = Box::pin(reach(&shard, (original, picked), (&client, peer), &mut connection)).await;
-    match reached {
+    match reach(&shard, (original, picked), (&client, peer), &mut connection).await {
         Ok(upstream) => {
             let arrived = upstream.admission().map(|admission| connection.arrived(admission.verdict.clone()));
             let record = connection.opened(&shard.context, at);
             let beside = arrived.map(|connection| record.beside(connection));
-            let result = upstream.relay(&shard, client, record.traffic()).await;
-            shard.note_end(peer, result.as_ref().err());
-            [Some(record), beside].into_iter().flatten().for_each(|record| record.closed(&result));
+            Some(Begun { client, peer, upstream, records: (record, beside), _permit: permit })
         }
         Err(failure) => {
             if let Failure::Denied(verdict) = &failure {
                 connection.arrived(verdict.clone()).denied(&shard.context, at, verdict.clone());
             }
             connection.failed(&shard.context, at, failure.flags(), &failure);
+            None
         }
     }
 }
@@ -85,18 +119,6 @@ impl Upstream {
         match self {
             Self::SameNode(_, admission) => Some(admission),
             Self::Plain(_) | Self::Tunnel(_) => None,
-        }
-    }
-
-    async fn relay(self, shard: &PodShard, client: TcpStream, traffic: &Rc<Traffic>) -> Result<(), RelayError> {
-        match self {
-            Self::Plain(server) => relay::sockets(client, server, traffic, std::future::pending()).await,
-            Self::SameNode(server, mut admission) => relay::sockets(client, server, traffic, admission.revoked()).await,
-            Self::Tunnel(mut stream) => {
-                let _counted = shard.context.metrics.tunnels.stream();
-                stream.charge(&shard.pod.shares.memory);
-                relay::to_tunnel(client, stream, traffic).await
-            }
         }
     }
 }
@@ -279,5 +301,20 @@ async fn tunnel(
         Ok(opened) => Ok(opened.stream),
         Err(failure) if first.are_under_way() => Err(Failure::Uncertain(failure)),
         Err(failure) => Err(failure.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, F: Future>(_: impl FnOnce(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each open connection holds one: it is most of what an idle one costs.
+    #[test]
+    fn a_connections_task_is_small() {
+        assert!(size(handle) <= 1536, "{} bytes", size(handle));
     }
 }

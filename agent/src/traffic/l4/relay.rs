@@ -74,21 +74,25 @@ pub async fn sockets(
 ///
 /// # Errors
 /// [`RelayError`]; both sides have been reset then.
-pub async fn to_tunnel(client: TcpStream, stream: Stream, traffic: &Rc<Traffic>) -> Result<(), RelayError> {
-    socket_and_stream(client, stream, (traffic, Sender::Client), std::future::pending()).await
+pub fn to_tunnel(
+    client: TcpStream,
+    stream: Stream,
+    traffic: &Rc<Traffic>,
+) -> impl Future<Output = Result<(), RelayError>> {
+    socket_and_stream(client, stream, (traffic, Sender::Client), std::future::pending())
 }
 
 /// Relays between a tunnel's stream that leads to a client and the server's socket, unless `revoked` is ready.
 ///
 /// # Errors
 /// [`RelayError`]; both sides have been reset then.
-pub async fn from_tunnel(
+pub fn from_tunnel(
     stream: Stream,
     server: TcpStream,
     traffic: &Rc<Traffic>,
     revoked: impl Future<Output = Verdict>,
-) -> Result<(), RelayError> {
-    socket_and_stream(server, stream, (traffic, Sender::Server), revoked).await
+) -> impl Future<Output = Result<(), RelayError>> {
+    socket_and_stream(server, stream, (traffic, Sender::Server), revoked)
 }
 
 async fn socket_and_stream(
