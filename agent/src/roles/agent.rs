@@ -11,8 +11,8 @@ use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture, OptionFuture, j
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::connections::Tables;
-use super::pages::{self, Addresses, Shown};
+use super::pages::connections::Tables;
+use super::pages::routes::{self, Addresses, Shown};
 use super::signals::EndingSignals;
 use crate::control::diagnose::dump::agent::AgentConfig;
 use crate::control::enroll::locate::Locate;
@@ -305,7 +305,7 @@ impl Agent {
         let (exit, on_exit) = watch::channel(OnExit::Keep);
         let readiness = shown.readiness.clone();
         let (tell, enrolment) = (mesh.clone(), shown.enrolment.clone());
-        let servers = pages::bind(&config.pages, shown).await?;
+        let servers = routes::bind(&config.pages, shown).await?;
         let mut signals = EndingSignals::listen().context("listening for signals")?;
         let stopped = CancellationToken::new();
         let announcing =

@@ -1,4 +1,4 @@
-//! The admin pages of a node agent.
+//! Where which page of a node agent is served.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::{Format, Metrics};
 
 /// The MIME type of metrics.
-pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Certificates that are named when they keep an agent from being ready.
 const NAMED: usize = 5;
@@ -165,7 +165,8 @@ fn pending(readiness: &Readiness, certificates: &CertificateStore) -> Vec<String
 }
 
 /// 200, or 500 with what is still waited for.
-pub(super) fn ready_page(pending: &[String]) -> Page {
+#[must_use]
+pub fn ready_page(pending: &[String]) -> Page {
     if pending.is_empty() {
         return Page::text(200, "ready\n");
     }
