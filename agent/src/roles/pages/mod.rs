@@ -6,3 +6,4 @@ pub mod routes;
 mod dump;
 mod logging;
 mod observe;
+mod profiles;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::connections::{self, Tables};
 use super::observe::observe;
-use super::{dump, logging};
+use super::{dump, logging, profiles};
 use crate::control::diagnose::dump::agent::AgentConfig;
 use crate::control::diagnose::dump::build::Known;
 use crate::control::diagnose::explain::answer::{Knowledge, answer};
@@ -123,7 +123,7 @@ fn routes(shown: Shown) -> Vec<Route> {
     let about_dump = "what the agent knows, as JSON: ?sections=pods,workloads,services,policies,certificates,problems";
     let about_explain = "whether a connection would work, and why: ?from=NAMESPACE/POD&to=NAMESPACE/POD&port=N";
     let about_connections = "open connections, as JSON: ?pod=&namespace=&direction=&peer=&port=&limit=&after=";
-    vec![
+    let mut routes = vec![
         ready_route(&shown),
         metrics_route(&shown),
         metrics_alias(&shown),
@@ -131,7 +131,9 @@ fn routes(shown: Shown) -> Vec<Route> {
         Route::made_by("/connections", about_connections, move |query| connections::page(&tables, query)),
         Route::new("/explain", about_explain, move |query| explain(&shown, query)),
         logging::route(log),
-    ]
+    ];
+    routes.extend(profiles::routes());
+    routes
 }
 
 impl Shown {
