@@ -19,7 +19,7 @@ use crate::sys::profile::{cpu, heap, modules};
 #[global_allocator]
 static HEAP: HeapProfiler = HeapProfiler;
 
-const NEVER: AtomicBool = AtomicBool::new(false);
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// Small enough that chance hardly matters: 64 MiB are 4,096 samples, a deviation of 1.6 %.
 const INTERVAL: usize = 16 * 1024;
@@ -147,6 +147,12 @@ fn processor_time_is_told_by_function_and_thread_for_as_long_as_asked() {
     let told = unpacked(&profile::cpu(&modules, &samples, SystemTime::now(), &NEVER).unwrap());
     assert!(of(&told, "spin_for") > 100_000_000, "{:#?}", stacks(&told));
     assert!(told.string_table.iter().any(|text| text == "spins"));
+    let real = spin_for as fn(Duration) -> u64 as usize as u64;
+    assert!(
+        told.location.iter().all(|place| place.address.abs_diff(real) > 1 << 20),
+        "{real:#x} {:#x?}",
+        told.location
+    );
     spinning.unwrap().join().unwrap();
 }
 
