@@ -19,7 +19,7 @@ use crate::sys::profile::modules::Module;
 const KERNEL: &str = "[kernel]";
 
 /// Functions that are of no interest: where an allocation is noted, and how it comes there.
-const OWN: [&str; 3] = ["sotto::sys::profile::", "<sotto::sys::profile::", "__rustc::__rust_"];
+const OWN: [&str; 2] = ["sotto::sys::profile::", "__rustc::__rust_"];
 
 /// Why there is no profile.
 #[derive(Debug, thiserror::Error)]

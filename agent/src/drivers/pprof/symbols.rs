@@ -90,14 +90,43 @@ fn module_of(file: &str) -> Option<String> {
     Some([krate.replace('-', "_").as_str()].into_iter().chain(modules).collect::<Vec<_>>().join("::"))
 }
 
-/// The name without hash and type parameters, as people write it: futures have types of thousands of characters.
+/// The name without hash and type parameters: futures have types of thousands of characters. `<a::B as c::D>::e` is `a::B::e`, as
+/// pprof's tools take what is in angle brackets for parameters, wherever it is.
 fn shown(name: &str) -> String {
-    let mut kept = String::new();
-    let mut depth = 0_usize;
-    let mut last = ' ';
-    for letter in without_hash(name).chars() {
+    let name = without_hash(name);
+    let Some((of, method)) = name.strip_prefix('<').and_then(|inner| inner.split_at_checked(closing(inner)?)) else {
+        return without_parameters(name);
+    };
+    let of = of.match_indices(" as ").map(|(place, _)| &of[..place]).find(|of| is_balanced(of)).unwrap_or(of);
+    shown(of) + &without_parameters(&method[1..])
+}
+
+/// Whether all brackets that are opened are closed.
+fn is_balanced(text: &str) -> bool {
+    closing(&format!("{text}>")) == Some(text.len())
+}
+
+/// Where the bracket that is open at the start is closed.
+fn closing(text: &str) -> Option<usize> {
+    let mut depth = 1_usize;
+    for (place, letter) in text.char_indices() {
         match letter {
-            '<' if depth > 0 || last.is_alphanumeric() || matches!(last, '_' | '}' | ':' | '#') => depth += 1,
+            '<' => depth += 1,
+            '>' if !text[..place].ends_with('-') => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Some(place);
+        }
+    }
+    None
+}
+
+fn without_parameters(name: &str) -> String {
+    let (mut kept, mut depth, mut last) = (String::new(), 0_usize, ' ');
+    for letter in name.chars() {
+        match letter {
+            '<' => depth += 1,
             '>' if depth > 0 && last != '-' => depth -= 1,
             _ if depth == 0 => kept.push(letter),
             _ => {}
@@ -131,9 +160,11 @@ mod tests {
             ("memcpy", "memcpy"),
             ("from_iter<a::B<C>, fn(u8) -> d::E<F>>", "from_iter"),
             ("{closure#0}<fn() -> a::B<C>, D>", "{closure#0}"),
-            ("<a::Box<dyn Fn() -> b::C<D> + Send> as e::FnOnce<()>>::call_once", "<a::Box as e::FnOnce>::call_once"),
-            ("<a::B>::new::<c::D>::{closure#0}", "<a::B>::new::{closure#0}"),
-            ("<<a::B as c::D>::e as f::G>::h", "<<a::B as c::D>::e as f::G>::h"),
+            ("<a::Box<dyn Fn() -> b::C<D> + Send> as e::FnOnce<()>>::call_once", "a::Box::call_once"),
+            ("<a::B>::new::<c::D>::{closure#0}", "a::B::new::{closure#0}"),
+            ("<<a::B as c::D>::e as f::G>::h", "a::B::e::h"),
+            ("<a::B<<c::D as e::F>::G> as h::I>::j", "a::B::j"),
+            ("<unclosed", ""),
         ] {
             assert_eq!(shown(name), is_shown);
         }
