@@ -28,7 +28,7 @@ const THREAD: &str = "data-0";
 /// Connections to a server that does not read.
 const STALLED: usize = 32;
 
-/// What the server's agent holds for them at least, in bytes: much more than chance could hide at one sample in 512 KiB.
+/// What the server's agent holds for them at least, in bytes: much more than chance could hide at one sample in 128 KiB.
 const HELD: i64 = 4 << 20;
 
 /// Where it holds them.
