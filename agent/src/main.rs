@@ -7,7 +7,12 @@ use sotto::roles::diagnose::output::{Failure, Outcome};
 use sotto::settings::diagnose::args::DiagnoseCommand;
 use sotto::settings::diagnose::task::{Work, work};
 use sotto::settings::diagnose::texts;
+use sotto::sys::profile::heap::HeapProfiler;
 use sotto::{roles, settings, telemetry};
+
+/// The system's allocator, which can say what memory is for.
+#[global_allocator]
+static HEAP: HeapProfiler = HeapProfiler;
 
 fn main() -> ExitCode {
     let Cli { command } = Cli::of_process();

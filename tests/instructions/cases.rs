@@ -18,6 +18,7 @@ use sotto::model::policy::evaluate::evaluate;
 use sotto::model::policy::rule::Request;
 use sotto::model::traceparent::Traceparent;
 use sotto::model::workload::ObjectName;
+use sotto::sys::profile::{heap, modules};
 
 use crate::state;
 
@@ -28,7 +29,7 @@ pub(crate) type Case = Box<dyn Fn(usize)>;
 type Named = (&'static str, fn() -> Case);
 
 /// All of them.
-pub(crate) const ALL: [Named; 10] = [
+pub(crate) const ALL: [Named; 12] = [
     ("route-to-service", route_to_service),
     ("route-to-pod", route_to_pod),
     ("evaluate-10-policies", evaluate_policies),
@@ -39,6 +40,8 @@ pub(crate) const ALL: [Named; 10] = [
     ("scan-hbone-frames", scan_hbone),
     ("parse-mux-frames", parse_mux),
     ("mux-connection", mux_connection),
+    ("allocate", allocate),
+    ("allocate-noted", allocate_noted),
 ];
 
 const AUTHORITY: &str = "10.201.2.10:8080";
@@ -77,6 +80,16 @@ fn evaluate_policies() -> Case {
         let request = Request::new(Some(identity.clone()), source.0.into(), SocketAddr::from(([10, 1, 3, 2], 8080)));
         assert!(evaluate(black_box(&policies), black_box(&request)).allowed());
     })
+}
+
+fn allocate() -> Case {
+    Box::new(|_| drop(black_box(Box::new([0_u8; 256]))))
+}
+
+/// From here on every allocation is noted, with a stack of some ten functions: the last case.
+fn allocate_noted() -> Case {
+    heap::start(&modules::loaded(), 1);
+    allocate()
 }
 
 fn parse_authority() -> Case {

@@ -5,6 +5,11 @@ mod cases;
 mod state;
 
 use cases::Case;
+use sotto::sys::profile::heap::HeapProfiler;
+
+/// As in the agent.
+#[global_allocator]
+static HEAP: HeapProfiler = HeapProfiler;
 
 /// How often each case runs: what happens once (a map that grows) then hardly counts.
 const TIMES: usize = 64;

@@ -4,5 +4,6 @@ pub mod admin;
 pub mod certs;
 pub mod cluster;
 pub mod grpc;
+pub mod pprof;
 pub mod redirect;
 pub mod tunnel;

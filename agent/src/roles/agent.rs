@@ -11,8 +11,8 @@ use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture, OptionFuture, j
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::connections::Tables;
-use super::pages::{self, Addresses, Shown};
+use super::pages::connections::Tables;
+use super::pages::routes::{self, Addresses, Shown};
 use super::signals::EndingSignals;
 use crate::control::diagnose::dump::agent::AgentConfig;
 use crate::control::enroll::locate::Locate;
@@ -34,6 +34,7 @@ use crate::runtime::drain::Drain;
 use crate::runtime::ready::Readiness;
 use crate::runtime::shards::{self, Commands};
 use crate::sys::netns::NetnsCookie;
+use crate::sys::profile::{heap, modules};
 use crate::sys::{limits, memory};
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::Metrics;
@@ -164,6 +165,7 @@ const THREADS_END: Duration = Duration::from_secs(5);
 /// # Errors
 /// When it cannot start, naming what is missing, or cannot clean up behind itself.
 pub fn run(config: Config, parts: impl Future<Output = anyhow::Result<Parts>>) -> anyhow::Result<()> {
+    heap::start(&modules::loaded(), heap::USUAL_INTERVAL);
     let open_files = limits::raise_open_files().context("raising the limit of open files")?;
     tracing::info!(node = %config.node, version = env!("CARGO_PKG_VERSION"), open_files, threads = config.threads, "agent starts");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -305,7 +307,7 @@ impl Agent {
         let (exit, on_exit) = watch::channel(OnExit::Keep);
         let readiness = shown.readiness.clone();
         let (tell, enrolment) = (mesh.clone(), shown.enrolment.clone());
-        let servers = pages::bind(&config.pages, shown).await?;
+        let servers = routes::bind(&config.pages, shown).await?;
         let mut signals = EndingSignals::listen().context("listening for signals")?;
         let stopped = CancellationToken::new();
         let announcing =
@@ -354,7 +356,7 @@ impl Agent {
 /// Once everything is there, gives back what only the start needed.
 async fn forget_start(readiness: Readiness) {
     readiness.ready().await;
-    match memory::forget_start() {
+    match memory::forget_unused() {
         Ok(bytes) => tracing::debug!(bytes, "code of the start is no longer mapped"),
         // The agent is then larger than it need be, and that is all.
         Err(error) => tracing::debug!(%error, "memory that the start used is kept"),

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::pages;
+use super::pages::routes;
 use super::signals::EndingSignals;
 use crate::control::authority::issue::authorize::Rules;
 use crate::control::authority::issue::listener;
@@ -164,10 +164,10 @@ fn routes(readiness: &Readiness, signer: watch::Receiver<Signer>, metrics: Autho
     let ready = move |_: &str| {
         let mut pending: Vec<String> = readiness.pending();
         pending.extend(signer.borrow().unusable(Instant::now()));
-        pages::ready_page(&pending)
+        routes::ready_page(&pending)
     };
     let metrics = move |_: &str| match metrics.page() {
-        Ok(body) => Page::new(200, pages::OPENMETRICS, body),
+        Ok(body) => Page::new(200, routes::OPENMETRICS, body),
         Err(error) => Page::text(500, format!("{error}\n")),
     };
     vec![

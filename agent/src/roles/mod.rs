@@ -9,8 +9,4 @@ pub mod node;
 pub mod pages;
 pub mod standalone;
 
-mod connections;
-mod dump;
-mod logging;
-mod observe;
 mod signals;

@@ -8,7 +8,7 @@ use crate::cli::{AgentArgs, ExitPolicy, SameNodeArg, TunnelChoice};
 use crate::drivers::tunnel::Config as TunnelConfig;
 use crate::mesh::upstream::attempts::Patience;
 use crate::roles::agent::{Config, OnExit, TunnelProtocol};
-use crate::roles::pages::Addresses;
+use crate::roles::pages::routes::Addresses;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::series::Limits;
 use crate::traffic::l4::direct::director::SameNode;

@@ -7,7 +7,7 @@ use crate::cli::NodeArgs;
 use crate::control::provision::node::Node;
 use crate::roles::agent;
 use crate::roles::node::{Cni, Config};
-use crate::roles::pages::Addresses;
+use crate::roles::pages::routes::Addresses;
 use crate::telemetry::log::LogControl;
 
 /// Checks the flags and turns them into what the role needs.

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 
 use crate::cli::StandaloneArgs;
-use crate::roles::pages::Addresses;
+use crate::roles::pages::routes::Addresses;
 use crate::roles::standalone::Config;
 use crate::telemetry::log::LogControl;
 

@@ -5,7 +5,7 @@ use std::io;
 
 use libc::{MADV_DONTNEED, c_void, madvise};
 
-/// Gives back what only the start needed: its code, and heap that is free again. Code that is called after all is mapped again
+/// Gives back what is not needed all the time: code that ran once, as during the start, and heap that is free again. Code that is called after all is mapped again
 /// from the page cache, a few microseconds later. Gives how much code was unmapped, in bytes.
 ///
 /// The start runs through much of a binary of which a quiet agent needs little, and the kernel maps sixteen pages for each that
@@ -13,7 +13,7 @@ use libc::{MADV_DONTNEED, c_void, madvise};
 ///
 /// # Errors
 /// When /proc is not mounted or looks different than proc_pid_smaps(5) says.
-pub fn forget_start() -> io::Result<usize> {
+pub fn forget_unused() -> io::Result<usize> {
     let smaps = fs::read_to_string("/proc/self/smaps")?;
     let code = untouched_code(&smaps).ok_or_else(|| io::Error::other("/proc/self/smaps looks different than known"))?;
     for &(start, length) in &code {
@@ -89,7 +89,7 @@ Anonymous:             0 kB
 
     #[test]
     fn code_that_was_dropped_still_runs() {
-        assert!(forget_start().unwrap() > 0);
+        assert!(forget_unused().unwrap() > 0);
         assert_eq!(untouched_code(SMAPS).map(|code| code.len()), Some(2));
     }
 }

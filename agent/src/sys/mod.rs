@@ -9,6 +9,7 @@ pub mod memory;
 pub mod mount;
 pub mod netns;
 pub mod process;
+pub mod profile;
 pub mod reply_path;
 pub mod sock_diag;
 pub mod socket;

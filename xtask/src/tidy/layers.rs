@@ -34,16 +34,20 @@ pub(super) const LAYERS: [Layer; 7] = [
 const SPLIT: &str = "drivers";
 
 /// Foreign crates and the folders that may name them: their types stop at the edge of their home.
-const HOMES: [(&str, &[&str]); 15] = [
+const HOMES: [(&str, &[&str]); 19] = [
+    ("addr2line", &["drivers/pprof"]),
     ("aws_lc_rs", &["drivers/certs"]),
     ("aya", &["drivers/redirect"]),
+    ("flate2", &["drivers/pprof"]),
+    ("framehop", &["sys/profile"]),
     ("h2", &["drivers/tunnel"]),
     ("hyper", &["drivers/admin"]),
     // tonic takes connections as types of hyper_util.
     ("hyper_util", &["drivers/admin", "drivers/grpc"]),
     ("k8s_openapi", &["drivers/cluster"]),
     ("kube", &["drivers/cluster"]),
-    ("prost", &["drivers/grpc"]),
+    ("perf_event", &["sys/profile"]),
+    ("prost", &["drivers/grpc", "drivers/pprof"]),
     ("rcgen", &["drivers/certs", "control/authority"]),
     ("rtnetlink", &["sys"]),
     ("rustls", &["drivers/certs", "control/authority"]),

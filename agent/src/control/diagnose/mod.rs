@@ -5,4 +5,5 @@ pub mod check;
 pub mod connections;
 pub mod dump;
 pub mod explain;
+pub mod profile;
 pub mod show;

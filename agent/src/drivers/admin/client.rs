@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-/// How long an answer may take.
+/// How long an answer may take that is made at once.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest answer that is read, in bytes: a mesh of 100,000 pods has some hundred megabytes.
@@ -49,28 +49,37 @@ pub struct Ask {
     pub path: String,
     /// The longest answer that is read, in bytes.
     pub longest: usize,
+    /// How long the answer may take.
+    pub patience: Duration,
 }
 
 /// The status and the body of an answer.
-pub type Answered = (u16, String);
+pub type Answered = (u16, Vec<u8>);
 
 impl Ask {
     /// Asks to be shown something.
     #[must_use]
     pub fn get(path: impl Into<String>) -> Self {
-        Self { post: false, path: path.into(), longest: MAX_ANSWER }
+        Self { post: false, path: path.into(), longest: MAX_ANSWER, patience: PATIENCE }
     }
 
     /// Asks for a change.
     #[must_use]
     pub fn post(path: impl Into<String>) -> Self {
-        Self { post: true, path: path.into(), longest: MAX_ANSWER }
+        Self { post: true, ..Self::get(path) }
     }
 
     /// Reads no longer answer than this, in bytes.
     #[must_use]
     pub fn at_most(mut self, bytes: usize) -> Self {
         self.longest = bytes;
+        self
+    }
+
+    /// Waits for so much longer, while the answer is being made.
+    #[must_use]
+    pub fn made_in(mut self, time: Duration) -> Self {
+        self.patience = PATIENCE + time;
         self
     }
 }
@@ -95,9 +104,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let failed = |problem: String| AskError::Exchange { address: address.to_string(), problem };
-    match tokio::time::timeout(PATIENCE, exchange(stream, ask)).await {
+    match tokio::time::timeout(ask.patience, exchange(stream, ask)).await {
         Ok(answer) => answer.map_err(failed),
-        Err(_) => Err(failed(format!("nothing within {PATIENCE:?}"))),
+        Err(_) => Err(failed(format!("nothing within {:?}", ask.patience))),
     }
 }
 
@@ -117,7 +126,7 @@ where
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), ask.longest).collect().await;
         let body = body.map_err(|error| told(&error))?.to_bytes();
-        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+        Ok((status, body.into()))
     };
     let mut answer = std::pin::pin!(answer);
     tokio::select! {
@@ -140,8 +149,8 @@ mod tests {
         let address = server.address().unwrap();
         let asking = async {
             let (get, post) = (Ask::get("/explain?a=b"), Ask::post("/explain?c=d"));
-            assert_eq!(ask(address, &get).await.unwrap(), (400, "asked a=b".to_owned()));
-            assert_eq!(ask(address, &post).await.unwrap(), (200, "changed c=d".to_owned()));
+            assert_eq!(ask(address, &get).await.unwrap(), (400, b"asked a=b".to_vec()));
+            assert_eq!(ask(address, &post).await.unwrap(), (200, b"changed c=d".to_vec()));
         };
         server.serve(asking).await;
         assert!(matches!(ask(address, &Ask::get("/explain")).await, Err(AskError::Connect { .. })));

@@ -40,6 +40,14 @@ impl Agent {
     /// # Errors
     /// [`Failure`]
     pub async fn text(self, request: &Ask) -> Result<String, Failure> {
+        Ok(String::from_utf8_lossy(&self.bytes(request).await?).into_owned())
+    }
+
+    /// A page that is no text.
+    ///
+    /// # Errors
+    /// [`Failure`]
+    pub async fn bytes(self, request: &Ask) -> Result<Vec<u8>, Failure> {
         taken(ask(self.0, request).await.map_err(|error| Failure::NoAnswer(error.into()))?)
     }
 
@@ -48,7 +56,7 @@ impl Agent {
     /// # Errors
     /// [`Failure`]
     pub async fn read<T: DeserializeOwned>(self, path: &str) -> Result<T, Failure> {
-        understood(&self.text(&Ask::get(path)).await?)
+        understood(&self.bytes(&Ask::get(path)).await?)
     }
 }
 
@@ -58,17 +66,16 @@ pub(super) fn dump_path(sections: &[Section]) -> String {
 }
 
 /// The body of an answer that is one.
-pub(super) fn taken((status, body): Answered) -> Result<String, Failure> {
+pub(super) fn taken((status, body): Answered) -> Result<Vec<u8>, Failure> {
+    let says = || String::from_utf8_lossy(&body).trim_end().to_owned();
     match status {
         200 => Ok(body),
-        status if NONSENSE.contains(&status) => Err(Failure::Question(body.trim_end().to_owned())),
-        status => {
-            Err(Failure::NoAnswer(anyhow::anyhow!("the agent answers with status {status}: {}", body.trim_end())))
-        }
+        status if NONSENSE.contains(&status) => Err(Failure::Question(says())),
+        status => Err(Failure::NoAnswer(anyhow::anyhow!("the agent answers with status {status}: {}", says()))),
     }
 }
 
-pub(super) fn understood<T: DeserializeOwned>(body: &str) -> Result<T, Failure> {
-    let read = serde_json::from_str(body).context("the agent's answer is not understood; is it of another version?");
+pub(super) fn understood<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    let read = serde_json::from_slice(body).context("the agent's answer is not understood; is it of another version?");
     read.map_err(Failure::NoAnswer)
 }

@@ -7,4 +7,5 @@ pub mod lists;
 pub mod log_level;
 pub mod nodes;
 pub mod output;
+pub mod profile;
 pub mod run;

@@ -5,6 +5,7 @@ use super::check::running::{self, Check};
 use super::connections::{self, Watch};
 use super::nodes::{self, Nodes};
 use super::output::{Failure, Outcome, Output};
+use super::profile::{self, Profile};
 use super::{lists, log_level};
 use crate::control::diagnose::connections::Filter;
 use crate::control::diagnose::dump::section::Sections;
@@ -68,6 +69,8 @@ pub enum Asked {
     },
     /// `sotto config-dump`
     ConfigDump(Sections),
+    /// `sotto profile`
+    Profile(Profile),
 }
 
 /// Asks and prints the answer.
@@ -97,6 +100,7 @@ async fn answer(task: Task) -> Result<Outcome, Failure> {
         }
         Asked::Check(check) => running::run(agent, output, check).await,
         Asked::LogLevel { reset, levels } => log_level::run(agent, output, reset, &levels).await,
+        Asked::Profile(profile) => profile::run(agent, &profile).await,
         Asked::ConfigDump(sections) => lists::config_dump(agent, &sections).await,
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::control::diagnose::profile::{HIGHEST_FREQUENCY, MOST_SECONDS, USUAL_FREQUENCY, USUAL_SECONDS};
+
 /// Commands for operators.
 #[derive(Debug, Subcommand)]
 pub enum DiagnoseCommand {
@@ -42,6 +44,11 @@ pub enum DiagnoseCommand {
     LogLevel(LogLevelArgs),
     /// Print what the agent knows, as JSON
     ConfigDump(ConfigDumpArgs),
+    /// Take a profile of the running agent: where it spends processor time, or what its memory is for
+    ///
+    /// The file is in pprof's format, gzipped: `go tool pprof -http=: FILE`, speedscope, Pyroscope and Parca show it.
+    #[command(subcommand)]
+    Profile(ProfileCommand),
     /// Print the completion script of a shell
     ///
     /// For bash: sotto completion bash > /etc/bash_completion.d/sotto
@@ -271,6 +278,43 @@ pub struct ConfigDumpArgs {
     /// The agent to ask
     #[arg(long, value_name = "IP:PORT", env = "SOTTO_ADMIN_ADDR", default_value = "127.0.0.1:15000")]
     pub admin_addr: SocketAddr,
+}
+
+/// The kinds of profiles.
+#[derive(Debug, Subcommand)]
+pub enum ProfileCommand {
+    /// Where processor time goes, by function
+    ///
+    /// The agent is watched from the kernel, and goes on as if nothing was. Time in the kernel is told at the function that called it.
+    Cpu {
+        /// For how long, 1 to 60
+        #[arg(long, value_name = "N", default_value_t = USUAL_SECONDS,
+            value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_SECONDS)))]
+        seconds: u32,
+
+        /// How often a thread is looked at, for each second that it runs, 1 to 1000
+        #[arg(long, value_name = "HZ", default_value_t = USUAL_FREQUENCY,
+            value_parser = clap::value_parser!(u32).range(1..=i64::from(HIGHEST_FREQUENCY)))]
+        frequency: u32,
+
+        /// Whom to ask, and where the answer goes
+        #[command(flatten)]
+        file: ProfileArgs,
+    },
+    /// What is allocated at this moment, by the function that allocated it; an estimate from samples
+    Heap(ProfileArgs),
+}
+
+/// Whom to ask for a profile, and where it goes.
+#[derive(Args, Debug)]
+pub struct ProfileArgs {
+    /// The agent to ask
+    #[arg(long, value_name = "IP:PORT", env = "SOTTO_ADMIN_ADDR", default_value = "127.0.0.1:15000")]
+    pub admin_addr: SocketAddr,
+
+    /// Where the profile goes; what the file had before is replaced. `-` is standard output, as for kubectl exec
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
 }
 
 /// Not so short that the agent has nothing else to do.

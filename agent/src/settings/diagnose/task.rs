@@ -1,19 +1,23 @@
 //! From flags to what is asked.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::args::{
-    AgentArgs, CheckArgs, ConnectionsArgs, DiagnoseCommand, DirectionArg, ExplainArgs, Format, StatusArgs,
+    AgentArgs, CheckArgs, ConnectionsArgs, DiagnoseCommand, DirectionArg, ExplainArgs, Format, ProfileCommand,
+    StatusArgs,
 };
 use super::texts::Text;
 use crate::control::diagnose::connections::{Direction, Filter};
 use crate::control::diagnose::dump::section::{Section, Sections};
 use crate::control::diagnose::explain::question::Question;
+use crate::control::diagnose::profile::CpuQuestion;
 use crate::roles::diagnose::ask::Agent;
 use crate::roles::diagnose::check::running::Check;
 use crate::roles::diagnose::connections::Watch;
 use crate::roles::diagnose::nodes::Nodes;
 use crate::roles::diagnose::output::{Failure, Output};
+use crate::roles::diagnose::profile::{Profile, Subject};
 use crate::roles::diagnose::run::{Asked, Task};
 
 /// What a command is about.
@@ -46,6 +50,7 @@ pub fn work(command: DiagnoseCommand) -> Result<Work, Failure> {
             let sections = if sections.is_empty() { Section::ALL.to_vec() } else { sections };
             task(args.admin_addr, true, Asked::ConfigDump(Sections::of(&sections)))
         }
+        DiagnoseCommand::Profile(command) => profile(command),
         DiagnoseCommand::Completion { shell } => return Ok(Work::Write(Text::Completion(shell))),
         DiagnoseCommand::Man { directory } => return Ok(Work::Write(Text::Man(directory))),
     }))
@@ -87,6 +92,17 @@ fn connections(args: ConnectionsArgs) -> Result<Task, Failure> {
 fn check(args: CheckArgs) -> Task {
     let CheckArgs { post_install, standalone, kubeconfig, cni_conf_dir, cni_bin_dir, cgroup, agent } = args;
     of(agent, Asked::Check(Check { post_install, kubeconfig, cni_conf_dir, cni_bin_dir, standalone, cgroup }))
+}
+
+fn profile(command: ProfileCommand) -> Task {
+    let (subject, file) = match command {
+        ProfileCommand::Cpu { seconds, frequency, file } => {
+            let duration = Duration::from_secs(seconds.into());
+            (Subject::Cpu(CpuQuestion { duration, frequency }), file)
+        }
+        ProfileCommand::Heap(file) => (Subject::Heap, file),
+    };
+    task(file.admin_addr, false, Asked::Profile(Profile { subject, output: file.output }))
 }
 
 fn explain(args: ExplainArgs) -> Result<Task, Failure> {

@@ -65,9 +65,11 @@ async fn running(agent: Agent, dump: &Dump, now: SystemTime) -> Vec<Finding> {
         let answer = ask(local, &Ask::get("/healthz/ready")).await;
         findings.push(match answer {
             Ok((200, _)) => Finding::ok("readiness probe", format!("{address} answers")),
-            Ok((status, body)) => {
-                Finding::failed("readiness probe", format!("status {status}: {}", body.trim()), "see above")
-            }
+            Ok((status, body)) => Finding::failed(
+                "readiness probe",
+                format!("status {status}: {}", String::from_utf8_lossy(&body).trim()),
+                "see above",
+            ),
             Err(error) => Finding::failed("readiness probe", error.to_string(), "see --ready-addr"),
         });
     }

@@ -1,4 +1,4 @@
-//! The admin pages of a node agent.
+//! Where which page of a node agent is served.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::connections::{self, Tables};
 use super::observe::observe;
-use super::{dump, logging};
+use super::{dump, logging, profiles};
 use crate::control::diagnose::dump::agent::AgentConfig;
 use crate::control::diagnose::dump::build::Known;
 use crate::control::diagnose::explain::answer::{Knowledge, answer};
@@ -26,7 +26,7 @@ use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::{Format, Metrics};
 
 /// The MIME type of metrics.
-pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Certificates that are named when they keep an agent from being ready.
 const NAMED: usize = 5;
@@ -123,7 +123,7 @@ fn routes(shown: Shown) -> Vec<Route> {
     let about_dump = "what the agent knows, as JSON: ?sections=pods,workloads,services,policies,certificates,problems";
     let about_explain = "whether a connection would work, and why: ?from=NAMESPACE/POD&to=NAMESPACE/POD&port=N";
     let about_connections = "open connections, as JSON: ?pod=&namespace=&direction=&peer=&port=&limit=&after=";
-    vec![
+    let mut routes = vec![
         ready_route(&shown),
         metrics_route(&shown),
         metrics_alias(&shown),
@@ -131,7 +131,9 @@ fn routes(shown: Shown) -> Vec<Route> {
         Route::made_by("/connections", about_connections, move |query| connections::page(&tables, query)),
         Route::new("/explain", about_explain, move |query| explain(&shown, query)),
         logging::route(log),
-    ]
+    ];
+    routes.extend(profiles::routes());
+    routes
 }
 
 impl Shown {
@@ -165,7 +167,8 @@ fn pending(readiness: &Readiness, certificates: &CertificateStore) -> Vec<String
 }
 
 /// 200, or 500 with what is still waited for.
-pub(super) fn ready_page(pending: &[String]) -> Page {
+#[must_use]
+pub fn ready_page(pending: &[String]) -> Page {
     if pending.is_empty() {
         return Page::text(200, "ready\n");
     }

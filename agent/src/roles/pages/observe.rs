@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::pages::Shown;
+use super::routes::Shown;
 use crate::telemetry::metrics::StateFigures;
 
 /// Brings the gauges up to date.

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::pages::Shown;
+use super::routes::Shown;
 use crate::control::diagnose::dump::section::Sections;
 use crate::drivers::admin::server::Page;
 
