@@ -171,3 +171,43 @@ fn what_is_logged_changes_while_the_agent_runs() {
     let (code, _, _) = run(&pair.agent_a, &["log-level", "debug", "x=loud"]);
     assert_eq!((code, json_of(&pair.agent_a, &["log-level"])), (Some(2), before));
 }
+
+/// What README.md shows is what the commands print.
+#[test]
+fn the_readme_shows_what_commands_print() {
+    let Some(pair) = Pair::enrolled("the_readme_shows_what_commands_print") else { return };
+    let batch = pair.a.pod("batch").start();
+    batch.opt_out();
+    pair.server.serve_echo(8080);
+    let database = pair.mesh.service("db").port(5432, 8080).selector("app", "server").create();
+    let rules = json!([{ "from": [{ "source": { "principals": ["cluster.local/ns/demo/sa/client"] } }] }]);
+    let _only = pair.mesh.authorization_policy("only-client").rules(rules).create();
+    for agent in [&pair.agent_a, &pair.agent_b] {
+        eventually(DEADLINE, "the agent has read all of it", || {
+            let known = agent.get("/config_dump");
+            (known.contains("\"only-client\"") && known.contains("\"batch\"") && known.contains("5432")).then_some(())
+        });
+    }
+    let mut conn = pair.client.connect(database.addr(5432));
+    conn.exchange(&"x".repeat(3000));
+    let mut connections = String::new();
+    eventually(DEADLINE, "it has been open for a second", || {
+        connections = run(&pair.agent_a, &["connections"]).1;
+        connections.contains("2.9K  2.9K  1s").then_some(())
+    });
+
+    let readme = include_str!("../../../README.md");
+    let explain = ["explain", "--from", "demo/batch", "--to", "svc/demo/db", "--port", "5432"];
+    for (command, text) in [
+        (&["pods"][..], run(&pair.agent_a, &["pods"]).1),
+        (&["connections"], connections),
+        (&explain, run(&pair.agent_a, &explain).1),
+    ] {
+        // Nodes of a test have names of their own.
+        let text = [(&pair.client, "a"), (&pair.server, "b")]
+            .into_iter()
+            .fold(text, |text, (pod, node)| text.replace(pod.object()["spec"]["nodeName"].as_str().unwrap(), node));
+        let shown = format!("$ sotto {}\n{text}", command.join(" "));
+        assert!(readme.contains(&shown), "README.md does not show:\n{shown}");
+    }
+}
