@@ -218,6 +218,12 @@ pub struct AgentArgs {
     #[arg(long, value_name = "N", default_value_t = 5000)]
     pub metrics_series: u16,
 
+    /// Note allocations from the start, so that a heap profile tells of all memory in use, not only of what is allocated while it is taken;
+    /// costs some memory
+    #[arg(long, env = "SOTTO_HEAP_PROFILE", value_name = "BOOL", num_args = 0..=1, default_value_t = false, default_missing_value = "true",
+        action = clap::ArgAction::Set)]
+    pub heap_profile: bool,
+
     /// What to log, in the form of RUST_LOG
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,

@@ -49,6 +49,8 @@ use crate::traffic::l4::shard::{self, Command, Serve};
 pub struct Config {
     /// This node's name in the mesh state.
     pub node: Arc<str>,
+    /// Whether allocations are noted from the start, so that a profile tells of all.
+    pub notes_heap: bool,
     /// The cluster's name in telemetry.
     pub cluster: Arc<str>,
     /// The trust domain of all identities.
@@ -165,7 +167,9 @@ const THREADS_END: Duration = Duration::from_secs(5);
 /// # Errors
 /// When it cannot start, naming what is missing, or cannot clean up behind itself.
 pub fn run(config: Config, parts: impl Future<Output = anyhow::Result<Parts>>) -> anyhow::Result<()> {
-    heap::start(&modules::loaded(), heap::USUAL_INTERVAL);
+    if config.notes_heap {
+        heap::start(&modules::loaded(), heap::USUAL_INTERVAL);
+    }
     let open_files = limits::raise_open_files().context("raising the limit of open files")?;
     tracing::info!(node = %config.node, version = env!("CARGO_PKG_VERSION"), open_files, threads = config.threads, "agent starts");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -24,6 +24,7 @@ pub(super) fn config(node: String, args: AgentArgs, pages: Addresses, log: LogCo
     let threads = args.threads.map_or_else(|| (cores / 2).max(1), usize::from);
     Ok(Config {
         node: node.into(),
+        notes_heap: args.heap_profile,
         cluster: args.cluster.into(),
         trust_domain: args.trust_domain,
         pages,

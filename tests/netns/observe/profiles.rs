@@ -206,9 +206,27 @@ fn a_cpu_profile_under_load_names_the_data_path_and_no_connection_fails() {
     assert!(found * 10 > number * 8, "{found} of {number} are whole: {}", shown());
 }
 
+type Reading = Arc<(Mutex<bool>, Condvar)>;
+
+/// A server that reads nothing until it is told to.
+fn serve_later(server: &Pod) -> Reading {
+    let reading = Reading::default();
+    let reads = Arc::clone(&reading);
+    server.serve(8080, move |_conn| {
+        let (reads, changed) = &*reads;
+        drop(changed.wait_while(reads.lock().unwrap(), |reads| !*reads).unwrap());
+    });
+    reading
+}
+
+fn serve_now(reading: &Reading) {
+    *reading.0.lock().unwrap() = true;
+    reading.1.notify_all();
+}
+
 /// The heap of an agent, as the operator's command tells it.
 fn heap(agent: &Agent, file: &Path) -> Profile {
-    let output = agent.ask(&["profile", "heap", "--output", file.to_str().unwrap()]);
+    let output = agent.ask(&["profile", "heap", "--seconds", "3", "--output", file.to_str().unwrap()]);
     assert!(output.status.success(), "{output:?}");
     Profile::read(file)
 }
@@ -216,13 +234,9 @@ fn heap(agent: &Agent, file: &Path) -> Profile {
 #[test]
 fn a_heap_profile_tells_what_is_held_for_readers_that_do_not_read_and_only_as_long() {
     let test = "a_heap_profile_tells_what_is_held_for_readers_that_do_not_read_and_only_as_long";
-    let Some(pair) = Pair::enrolled(test) else { return };
-    let reading = Arc::new((Mutex::new(false), Condvar::new()));
-    let reads = Arc::clone(&reading);
-    let _stalled = pair.server.serve(8080, move |_conn| {
-        let (reads, changed) = &*reads;
-        drop(changed.wait_while(reads.lock().unwrap(), |reads| !*reads).unwrap());
-    });
+    let Some(pair) = Pair::with_agent_argument(test, Some(("--heap-profile", "true"))) else { return };
+    pair.enrol();
+    let reading = serve_later(&pair.server);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("heap.pb.gz");
     let clients: Vec<_> = (0..STALLED).map(|_| pair.client.connect(pair.server.addr(8080))).collect();
@@ -237,11 +251,37 @@ fn a_heap_profile_tells_what_is_held_for_readers_that_do_not_read_and_only_as_lo
     assert_eq!(types, [("inuse_objects", "count"), ("inuse_space", "bytes")]);
     assert!(profile.total() < 1 << 30, "{:#?}", profile.stacks());
     drop(clients);
-    *reading.0.lock().unwrap() = true;
-    reading.1.notify_all();
+    serve_now(&reading);
     eventually(DEADLINE, "nothing is held any more", || {
         (heap(&pair.agent_b, &file).of(HOLDS) < HELD / 4).then_some(())
     });
+}
+
+#[test]
+fn a_heap_profile_of_any_agent_tells_what_came_while_it_was_watched() {
+    let Some(pair) = Pair::enrolled("a_heap_profile_of_any_agent_tells_what_came_while_it_was_watched") else { return };
+    let reading = serve_later(&pair.server);
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["during.pb.gz", "after.pb.gz"].map(|name| folder.path().join(name));
+    let clients: Vec<_> = (0..STALLED).map(|_| pair.client.connect(pair.server.addr(8080))).collect();
+    clients.iter().for_each(|client| client.stream().set_nonblocking(true).unwrap());
+    let during = thread::scope(|scope| {
+        let profile = scope.spawn(|| heap(&pair.agent_b, &files[0]));
+        eventually(DEADLINE, "the heap is watched", || {
+            (pair.agent_b.try_get("/debug/pprof/heap?seconds=1").ok()?.0 == 409).then_some(())
+        });
+        let chunk = vec![b'x'; 64 * 1024];
+        while !profile.is_finished() {
+            clients.iter().for_each(|client| while client.stream().write(&chunk).is_ok() {});
+            thread::sleep(Duration::from_millis(10));
+        }
+        profile.join().unwrap()
+    });
+    assert!(during.of(HOLDS) > HELD, "{:#?}", during.stacks());
+    // It is still held, and nothing more comes.
+    let after = heap(&pair.agent_b, &files[1]);
+    assert!(after.of(HOLDS) < HELD / 4, "{:#?}", after.stacks());
+    serve_now(&reading);
 }
 
 #[test]
@@ -262,29 +302,33 @@ fn hostile_questions_for_profiles_are_refused_and_the_next_works_at_once() {
     assert!(page.contains("/debug/pprof/profile") && page.contains("/debug/pprof/heap"), "{page}");
 
     // Somebody asks for long, and goes away.
-    let patient = ask(&pair, "GET /debug/pprof/profile?seconds=60");
-    eventually(DEADLINE, "the profile is under way", || {
-        let (status, text) = agent.try_get("/debug/pprof/heap").ok()?;
-        (status == 409 && text.contains("a CPU profile is being made") && text.contains("ask again after"))
-            .then_some(())
-    });
+    let patient = begin_long(&pair);
     let output = agent.ask(&["profile", "cpu", "--seconds", "1", "-o", "-"]);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("ask again after"), "{output:?}");
     drop(patient);
     eventually(DEADLINE, "the next works", || {
-        let output = agent.ask(&["profile", "heap", "-o", "-"]);
+        let output = agent.ask(&["profile", "heap", "--seconds", "1", "-o", "-"]);
         (output.status.success() && output.stdout.starts_with(&[0x1f, 0x8b])).then_some(())
     });
     let output = agent.ask(&["profile", "heap", "-o", "/nowhere/at/all"]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 
     // An agent that ends does not wait for a profile.
-    let _patient = ask(&pair, "GET /debug/pprof/profile?seconds=60");
-    eventually(DEADLINE, "the profile is under way", || {
-        (agent.try_get("/debug/pprof/heap").ok()?.0 == 409).then_some(())
-    });
+    let _patient = begin_long(&pair);
     assert!(agent.terminate().success());
+}
+
+/// Asks for a CPU profile that takes long, and returns when it is under way.
+fn begin_long(pair: &Pair) -> TcpStream {
+    eventually(DEADLINE, "the profile is under way", || {
+        let patient = ask(pair, "GET /debug/pprof/profile?seconds=60");
+        // Whichever was first has the place.
+        let (status, text) = pair.agent_a.try_get("/debug/pprof/heap?seconds=1").ok()?;
+        let is_under_way =
+            status == 409 && text.contains("a CPU profile is being made") && text.contains("ask again after");
+        is_under_way.then_some(patient)
+    })
 }
 
 fn ask(pair: &Pair, what: &str) -> TcpStream {

@@ -46,8 +46,8 @@ pub enum QuestionError {
     /// One number, twice.
     #[error("{0} is said twice")]
     Twice(&'static str),
-    /// A heap is as it is.
-    #[error("{0:?} cannot be said: the heap is told as it is at this moment, and there is nothing to choose")]
+    /// There is no such parameter of the heap.
+    #[error("{0:?} cannot be said: of the heap there is seconds, as in ?seconds={USUAL_SECONDS}")]
     HeapParameter(String),
 }
 
@@ -81,14 +81,15 @@ impl CpuQuestion {
     }
 }
 
-/// Reads a query for the heap, which there is nothing to say in.
+/// Reads a query for the heap: how long allocations are to be noted where they are not noted all the time.
 ///
 /// # Errors
-/// [`QuestionError::HeapParameter`]
-pub fn parse_heap(query: &str) -> Result<(), QuestionError> {
-    match form_urlencoded::parse(query.as_bytes()).next() {
+/// [`QuestionError`]
+pub fn parse_heap(query: &str) -> Result<Duration, QuestionError> {
+    let has_seconds = |(name, _): &(_, _)| *name == "seconds";
+    match form_urlencoded::parse(query.as_bytes()).find(|pair| !has_seconds(pair)) {
         Some((name, _)) => Err(QuestionError::HeapParameter(name.into_owned())),
-        None => Ok(()),
+        None => Ok(CpuQuestion::parse(query)?.duration),
     }
 }
 
@@ -103,7 +104,8 @@ mod tests {
         assert_eq!(CpuQuestion::parse("seconds=60"), Ok(question(60, 99)));
         assert_eq!(CpuQuestion::parse("frequency=1000&seconds=1"), Ok(question(1, 1000)));
         assert_eq!(CpuQuestion::parse(&question(7, 500).to_query()), Ok(question(7, 500)));
-        assert_eq!(parse_heap(""), Ok(()));
+        assert_eq!(parse_heap(""), Ok(Duration::from_secs(10)));
+        assert_eq!(parse_heap("seconds=3"), Ok(Duration::from_secs(3)));
     }
 
     #[test]
@@ -128,6 +130,7 @@ mod tests {
         ] {
             assert_eq!(CpuQuestion::parse(query).unwrap_err().to_string(), says, "{query}");
         }
-        assert!(parse_heap("seconds=5").unwrap_err().to_string().starts_with("\"seconds\" cannot be said"));
+        assert!(parse_heap("frequency=5").unwrap_err().to_string().starts_with("\"frequency\" cannot be said"));
+        assert!(parse_heap("seconds=61").unwrap_err().to_string().starts_with("seconds: \"61\" is not"));
     }
 }

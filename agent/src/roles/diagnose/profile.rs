@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::ask::Agent;
 use super::output::{Failure, Outcome};
@@ -23,8 +24,8 @@ pub struct Profile {
 pub enum Subject {
     /// Processor time.
     Cpu(CpuQuestion),
-    /// Memory.
-    Heap,
+    /// Memory: what is allocated meanwhile and not freed, unless the agent notes it all the time.
+    Heap(Duration),
 }
 
 /// The longest that is read, in bytes.
@@ -39,11 +40,12 @@ pub(super) async fn run(agent: Agent, profile: &Profile) -> Result<Outcome, Fail
         Subject::Cpu(question) => {
             Ask::get(format!("/debug/pprof/profile?{}", question.to_query())).made_in(question.duration)
         }
-        Subject::Heap => Ask::get("/debug/pprof/heap"),
+        Subject::Heap(duration) => {
+            Ask::get(format!("/debug/pprof/heap?seconds={}", duration.as_secs())).made_in(duration)
+        }
     };
-    if let Subject::Cpu(question) = profile.subject {
-        tell(&format!("watching the agent for {:?}", question.duration));
-    }
+    let (Subject::Cpu(CpuQuestion { duration, .. }) | Subject::Heap(duration)) = profile.subject;
+    tell(&format!("watching the agent for {duration:?}"));
     let bytes = agent.bytes(&ask.at_most(MAX_PROFILE)).await?;
     place.write(&bytes).map_err(unwritable)?;
     if !matches!(place, Place::Stdout) {

@@ -3,7 +3,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::control::diagnose::profile::{CpuQuestion, parse_heap};
 use crate::drivers::admin::server::{Page, Route};
@@ -36,7 +37,8 @@ pub(super) fn routes() -> [Route; 2] {
     let place = Place::default();
     let for_heap = place.clone();
     let about_cpu = "where processor time goes, as pprof's profile: ?seconds=&frequency=";
-    let about_heap = "what memory is for, as pprof's profile";
+    let about_heap =
+        "what memory is for, as pprof's profile: ?seconds= while it is watched, unless it always is (--heap-profile)";
     [
         Route::made_by("/debug/pprof/profile", about_cpu, move |query| cpu_page(&place, query)),
         Route::made_by("/debug/pprof/heap", about_heap, move |query| heap_page(&for_heap, query)),
@@ -56,11 +58,11 @@ fn cpu_page(place: &Place, query: &str) -> impl Future<Output = Page> + Send + u
 
 fn heap_page(place: &Place, query: &str) -> impl Future<Output = Page> + Send + use<> {
     let prepared = parse_heap(query).map_err(|error| Page::text(400, format!("{error}\n")));
-    let prepared = prepared.and_then(|()| place.take("heap", Duration::ZERO));
+    let prepared = prepared.and_then(|duration| Ok((duration, place.take("heap", duration)?)));
     async move {
         match prepared {
             Err(refusal) => refusal,
-            Ok(taken) => made(taken, heap_profile).await,
+            Ok((duration, taken)) => made(taken, move |stop| heap_profile(duration, stop)).await,
         }
     }
 }
@@ -92,12 +94,27 @@ fn cpu_profile(question: CpuQuestion, stop: &AtomicBool) -> Page {
     answered(profile::cpu(&modules, &samples, start, stop))
 }
 
-fn heap_profile(stop: &AtomicBool) -> Page {
-    let Some(samples) = heap::allocated() else {
-        return Page::text(501, "allocations are not noted in this process\n");
+/// All that is allocated where that is noted all the time; else what is allocated from now on and not freed in so much time.
+fn heap_profile(duration: Duration, stop: &AtomicBool) -> Page {
+    let samples = heap::allocated().or_else(|| watch_heap(duration, stop));
+    let Some(samples) = samples else {
+        return Page::text(500, "allocations were not noted: somebody else has put an end to it\n");
     };
     tracing::info!(stacks = samples.stacks.len(), "heap profile taken");
     answered(profile::heap(&modules::loaded(), &samples, stop))
+}
+
+/// Notes allocations for so long, or until nobody waits for it any more.
+fn watch_heap(duration: Duration, stop: &AtomicBool) -> Option<heap::HeapSamples> {
+    const LOOK: Duration = Duration::from_millis(50);
+    let start = Instant::now();
+    heap::start(&modules::loaded(), heap::USUAL_INTERVAL);
+    while start.elapsed() < duration && !stop.load(Ordering::Relaxed) {
+        thread::sleep(LOOK.min(duration.saturating_sub(start.elapsed())));
+    }
+    let samples = heap::allocated();
+    heap::stop();
+    samples
 }
 
 fn answered(profile: Result<Vec<u8>, profile::ProfileError>) -> Page {
@@ -153,7 +170,7 @@ mod tests {
     async fn nonsense_takes_no_place() {
         let place = Place::default();
         let page = cpu_page(&place, "seconds=0");
-        assert_eq!(heap_page(&place, "seconds=1").await.status, 400);
+        assert_eq!(heap_page(&place, "seconds=0").await.status, 400);
         assert_eq!(page.await.status, 400);
         assert!(place.take("heap", Duration::ZERO).is_ok());
     }

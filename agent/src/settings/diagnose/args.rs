@@ -301,8 +301,20 @@ pub enum ProfileCommand {
         #[command(flatten)]
         file: ProfileArgs,
     },
-    /// What is allocated at this moment, by the function that allocated it; an estimate from samples
-    Heap(ProfileArgs),
+    /// What memory is for, by the function that allocated it; an estimate from samples
+    ///
+    /// Of an agent that was started with --heap-profile, all that is allocated at this moment; of any other, what is allocated while it is
+    /// watched and not freed by the end.
+    Heap {
+        /// For how long, 1 to 60
+        #[arg(long, value_name = "N", default_value_t = USUAL_SECONDS,
+            value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_SECONDS)))]
+        seconds: u32,
+
+        /// Whom to ask, and where the answer goes
+        #[command(flatten)]
+        file: ProfileArgs,
+    },
 }
 
 /// Whom to ask for a profile, and where it goes.

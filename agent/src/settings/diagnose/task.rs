@@ -100,7 +100,7 @@ fn profile(command: ProfileCommand) -> Task {
             let duration = Duration::from_secs(seconds.into());
             (Subject::Cpu(CpuQuestion { duration, frequency }), file)
         }
-        ProfileCommand::Heap(file) => (Subject::Heap, file),
+        ProfileCommand::Heap { seconds, file } => (Subject::Heap(Duration::from_secs(seconds.into())), file),
     };
     task(file.admin_addr, false, Asked::Profile(Profile { subject, output: file.output }))
 }

@@ -19,7 +19,7 @@ use super::unwind::{DEEPEST, Registers, Unwinder};
 pub const USUAL_INTERVAL: usize = 128 * 1024;
 
 /// While nothing is noted, a thread looks whether that has changed whenever it has allocated so many bytes.
-const LOOK_AGAIN: isize = 64 << 20;
+const LOOK_AGAIN: isize = 256 << 10;
 
 /// Allocations that are kept in mind. At the usual interval they stand for 8 GiB.
 const MOST: usize = 64 * 1024;
@@ -50,13 +50,26 @@ pub struct Allocated {
     pub bytes: u64,
 }
 
-/// Begins to note allocations, one in so many bytes, of this thread and of those that start from now on.
+/// Begins to note allocations, one in so many bytes: of this thread and of those that start from now on at once, of others after their
+/// next [`LOOK_AGAIN`] bytes.
 pub fn start(modules: &[Module], interval: usize) {
     let _inside = Inside::enter();
     *live() = Some(Live { unwinder: Unwinder::new(modules), noted: HashMap::new(), left_out: 0 });
     INTERVAL.store(interval, Ordering::Relaxed);
     SEED.set(0);
     LEFT.set(0);
+}
+
+/// Notes no further allocations, and forgets what was noted.
+pub fn stop() {
+    let _inside = Inside::enter();
+    INTERVAL.store(0, Ordering::Relaxed);
+    let mut live = live();
+    let noted = live.take();
+    // Nothing is in them any more, and as long as the lock is held nothing gets in.
+    FILTER.iter().for_each(|number| number.store(0, Ordering::Relaxed));
+    drop(live);
+    drop(noted);
 }
 
 /// What is allocated at the moment; nothing when allocations are not noted.
@@ -186,6 +199,7 @@ fn its_turn(at: usize, size: usize) {
     let interval = INTERVAL.load(Ordering::Relaxed);
     if interval == 0 {
         LEFT.set(LOOK_AGAIN);
+        SEED.set(0);
     }
     if interval == 0 || IS_INSIDE.get() {
         return;
