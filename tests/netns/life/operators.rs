@@ -189,7 +189,7 @@ fn the_readme_shows_what_commands_print() {
         });
     }
     let mut conn = pair.client.connect(database.addr(5432));
-    conn.exchange(&"x".repeat(3000));
+    conn.exchange("x".repeat(3000));
     let mut connections = String::new();
     eventually(DEADLINE, "it has been open for a second", || {
         connections = run(&pair.agent_a, &["connections"]).1;
