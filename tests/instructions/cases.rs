@@ -18,7 +18,6 @@ use sotto::model::policy::evaluate::evaluate;
 use sotto::model::policy::rule::Request;
 use sotto::model::traceparent::Traceparent;
 use sotto::model::workload::ObjectName;
-use sotto::sys::profile::{heap, modules};
 
 use crate::state;
 
@@ -29,7 +28,7 @@ pub(crate) type Case = Box<dyn Fn(usize)>;
 type Named = (&'static str, fn() -> Case);
 
 /// All of them.
-pub(crate) const ALL: [Named; 12] = [
+pub(crate) const ALL: [Named; 11] = [
     ("route-to-service", route_to_service),
     ("route-to-pod", route_to_pod),
     ("evaluate-10-policies", evaluate_policies),
@@ -41,7 +40,6 @@ pub(crate) const ALL: [Named; 12] = [
     ("parse-mux-frames", parse_mux),
     ("mux-connection", mux_connection),
     ("allocate", allocate),
-    ("allocate-noted", allocate_noted),
 ];
 
 const AUTHORITY: &str = "10.201.2.10:8080";
@@ -84,12 +82,6 @@ fn evaluate_policies() -> Case {
 
 fn allocate() -> Case {
     Box::new(|_| drop(black_box(Box::new([0_u8; 256]))))
-}
-
-/// From here on every allocation is noted, with a stack of some ten functions: the last case.
-fn allocate_noted() -> Case {
-    heap::start(&modules::loaded(), 1);
-    allocate()
 }
 
 fn parse_authority() -> Case {
