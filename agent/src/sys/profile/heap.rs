@@ -51,7 +51,7 @@ pub struct Allocated {
 }
 
 /// Begins to note allocations, one in so many bytes: of this thread and of those that start from now on at once, of others after their
-/// next [`LOOK_AGAIN`] bytes.
+/// next 256 KiB.
 pub fn start(modules: &[Module], interval: usize) {
     let _inside = Inside::enter();
     *live() = Some(Live { unwinder: Unwinder::new(modules), noted: HashMap::new(), left_out: 0 });
