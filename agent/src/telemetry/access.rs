@@ -1,5 +1,5 @@
-//! The access log's lines: as tracing's formatter writes them, in text and in JSON, and made by hand. There are one or two for
-//! every connection, and a formatter that knows nothing of them takes several times as long.
+//! The access log's lines: as tracing's formatter writes them, in text and in JSON, and made by hand: there are one or two for
+//! every connection, and tracing's own way through subscriber, visitor and formatter costs more.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::{self, Display};

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Method, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -260,7 +260,7 @@ impl ApiServer {
             let kubeconfig = Kubeconfig::read_from(path).expect("the kubeconfig is ours");
             let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
             let mut config = config.expect("the kubeconfig is ours");
-            // It repeats what may have been carried out: an object that was just made "exists already".
+            // It repeats also what may have been carried out: an object that was just made "exists already".
             config.default_retry = false;
             let client = Client::try_from(config);
             work(client.expect("a client for a good configuration")).await
@@ -337,7 +337,7 @@ async fn create(client: &Client, object: &Value) -> Result<Value, String> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let created = match send(client, Method::POST, &path, Some(object)).await {
         // Whether it was carried out is open: a busy server says so when its time for an answer is over.
-        Err(error) if error.contains("Timeout") => send(client, Method::GET, &format!("{path}/{name}"), None).await,
+        Err(error) if error.contains("code: 504") => send(client, Method::GET, &format!("{path}/{name}"), None).await,
         answer => answer,
     }?;
     if object.get("status").is_none() {
@@ -349,10 +349,19 @@ async fn create(client: &Client, object: &Value) -> Result<Value, String> {
 
 async fn send(client: &Client, method: Method, path: &str, body: Option<&Value>) -> Result<Value, String> {
     let content = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
-    let request = Request::builder().method(&method).uri(path).header("content-type", content);
     let body = body.map(Value::to_string).unwrap_or_default().into_bytes();
-    let request = request.body(body).map_err(|error| error.to_string())?;
-    let text = client.request_text(request).await.map_err(|error| format!("{method} {path}: {error}"))?;
+    let begun = Instant::now();
+    let text = loop {
+        let request = Request::builder().method(&method).uri(path).header("content-type", content);
+        let request = request.body(body.clone()).map_err(|error| error.to_string())?;
+        match client.request_text(request).await {
+            // Not now, and nothing was done: what a kind is stored in is being made, for example.
+            Err(kube::Error::Api(status)) if [429, 503].contains(&status.code) && begun.elapsed() < READY => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            answer => break answer.map_err(|error| format!("{method} {path}: {error}"))?,
+        }
+    };
     serde_json::from_str(&text).map_err(|error| format!("{method} {path}: {error}: {text}"))
 }
 

@@ -312,6 +312,20 @@ fn hostile_questions_for_profiles_are_refused_and_the_next_works_at_once() {
         let output = agent.ask(&["profile", "heap", "--seconds", "1", "-o", "-"]);
         (output.status.success() && output.stdout.starts_with(&[0x1f, 0x8b])).then_some(())
     });
+    // A heap profile that somebody went away from is not what the next one gets.
+    let patient = eventually(DEADLINE, "the heap is watched", || {
+        let patient = ask(&pair, "GET /debug/pprof/heap?seconds=60");
+        let (status, text) = agent.try_get("/debug/pprof/profile?seconds=1").ok()?;
+        (status == 409 && text.contains("a heap profile")).then_some(patient)
+    });
+    drop(patient);
+    let (start, answer) = eventually(DEADLINE, "the next heap profile is made", || {
+        let start = Instant::now();
+        let answer = send(&pair, "GET /debug/pprof/heap?seconds=1");
+        (!answer.starts_with("HTTP/1.1 409")).then_some((start, answer))
+    });
+    let took = start.elapsed();
+    assert!(answer.starts_with("HTTP/1.1 200") && took >= Duration::from_secs(1), "{took:?}: {answer:.200}");
     let output = agent.ask(&["profile", "heap", "-o", "/nowhere/at/all"]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 

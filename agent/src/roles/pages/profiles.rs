@@ -14,6 +14,9 @@ use crate::sys::profile::{cpu, heap, modules};
 
 const MIME: &str = "application/octet-stream";
 
+/// Held by whoever notes allocations, of which there is one account for the process.
+static WATCHING: Mutex<()> = Mutex::new(());
+
 /// A profile that is being made.
 #[derive(Clone, Copy, Debug)]
 struct UnderWay {
@@ -96,23 +99,24 @@ fn cpu_profile(question: CpuQuestion, stop: &AtomicBool) -> Page {
 
 /// All that is allocated where that is noted all the time; else what is allocated from now on and not freed in so much time.
 fn heap_profile(duration: Duration, stop: &AtomicBool) -> Page {
-    let samples = heap::allocated().or_else(|| watch_heap(duration, stop));
-    let Some(samples) = samples else {
-        return Page::text(500, "allocations were not noted: somebody else has put an end to it\n");
+    let samples = {
+        // Whoever went away may still be about to end: what is noted for them is not all, and stops with them.
+        let _alone = WATCHING.lock().unwrap_or_else(PoisonError::into_inner);
+        heap::allocated().unwrap_or_else(|| watch_heap(duration, stop))
     };
     tracing::info!(stacks = samples.stacks.len(), "heap profile taken");
     answered(profile::heap(&modules::loaded(), &samples, stop))
 }
 
 /// Notes allocations for so long, or until nobody waits for it any more.
-fn watch_heap(duration: Duration, stop: &AtomicBool) -> Option<heap::HeapSamples> {
+fn watch_heap(duration: Duration, stop: &AtomicBool) -> heap::HeapSamples {
     const LOOK: Duration = Duration::from_millis(50);
     let start = Instant::now();
     heap::start(&modules::loaded(), heap::USUAL_INTERVAL);
     while start.elapsed() < duration && !stop.load(Ordering::Relaxed) {
         thread::sleep(LOOK.min(duration.saturating_sub(start.elapsed())));
     }
-    let samples = heap::allocated();
+    let samples = heap::allocated().unwrap_or_default();
     heap::stop();
     samples
 }

@@ -113,19 +113,15 @@ impl Core {
     pub(super) fn send_first(&self, id: u32, first: &FirstBytes<'_>, cx: &mut Context<'_>) {
         while let Some(socket) = first.to_be_sent() {
             let taken = self.with(|inner| {
-                let now = Instant::now();
-                let recently = now.checked_sub(RECENTLY).is_none_or(|moment| inner.machine.has_heard_since(moment));
-                if !recently || !inner.outbox.has_room(cx) {
-                    return Ok(Taken::End);
-                }
-                inner.take_from(id, Source::Peek(socket), EARLY, 1)
+                let is_worth_it = inner.has_heard_recently() && inner.outbox.has_room(cx);
+                is_worth_it.then(|| inner.take_from(id, Source::Peek(socket), EARLY, 1))
             });
             match taken {
-                Ok(Taken::Bytes(length, _)) => first.sent(length),
-                Ok(Taken::Nothing) if socket.poll_read_ready(cx).is_pending() => return,
-                Ok(Taken::Nothing) => {}
-                // The relay will find it.
-                Ok(Taken::End) | Err(_) => first.leave(),
+                Some(Ok(Taken::Bytes(length, _))) => first.sent(length),
+                Some(Ok(Taken::Nothing)) if socket.poll_read_ready(cx).is_pending() => return,
+                Some(Ok(Taken::Nothing)) => {}
+                // The relay finds the end, or what went wrong.
+                Some(Ok(Taken::End) | Err(_)) | None => first.leave(),
             }
         }
     }
@@ -203,6 +199,10 @@ impl Inner {
             return Err(NotProcessed::Ended(TunnelError::Closed));
         }
         self.machine.can_open()
+    }
+
+    fn has_heard_recently(&self) -> bool {
+        Instant::now().checked_sub(RECENTLY).is_none_or(|moment| self.machine.has_heard_since(moment))
     }
 
     fn take_from(&mut self, id: u32, source: Source<'_>, most: usize, records: usize) -> io::Result<Taken> {

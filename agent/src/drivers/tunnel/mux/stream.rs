@@ -53,11 +53,9 @@ impl MuxStream {
     }
 
     /// So many bytes of the application's socket were sent before the answer.
-    pub(super) fn after(self, early: usize) -> Self {
-        // Nothing is to be dropped here.
-        let mut stream = self;
-        stream.early = early;
-        stream
+    pub(super) fn after(mut self, early: usize) -> Self {
+        self.early = early;
+        self
     }
 
     /// From now on, what waits for the application has to fit into `share`.

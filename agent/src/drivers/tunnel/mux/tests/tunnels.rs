@@ -22,7 +22,7 @@ use crate::model::baggage::Baggage;
 use crate::runtime::budget::Budget;
 use crate::runtime::traffic::{Sender, Traffic};
 
-const LONG: Duration = Duration::from_secs(60);
+pub(super) const LONG: Duration = Duration::from_secs(60);
 
 pub(super) async fn sockets() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -329,7 +329,7 @@ fn a_peer_that_gives_up_request_after_request_is_sent_away() {
     });
 }
 
-async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
     for _ in 0..10_000 {
         if condition() {
             return;
