@@ -16,13 +16,13 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use futures_util::future::{Either, select};
 use nix::sys::statvfs::{FsFlags, statvfs};
+use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteScope, RouteType};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
-use rtnetlink::{Handle, RouteMessageBuilder};
 
+use super::netlink::{LOOPBACK_INDEX, accept_existing, accept_missing, with_handle};
 use super::netns::Netns;
 
 /// The mark on the agent's transparent dials and so on the application's replies.
@@ -30,9 +30,6 @@ pub const REPLY_MARK: u32 = 0x0050_7740;
 
 /// The routing table that holds "everything is local", and the priority of the rule that leads to it.
 const TABLE: u32 = 15006;
-
-/// The index of `lo`, the same in every network namespace.
-const LOOPBACK_INDEX: u32 = 1;
 
 /// Switches of the pod's namespace: off in a new one, on while the reply path is there. The last is missing without IPv6.
 const SWITCHES: [&str; 3] = ["net/ipv4/tcp_fwmark_accept", "net/ipv4/fwmark_reflect", "net/ipv6/fwmark_reflect"];
@@ -165,36 +162,5 @@ impl Family {
         message.attributes =
             vec![RuleAttribute::Priority(TABLE), RuleAttribute::FwMark(REPLY_MARK), RuleAttribute::Table(TABLE)];
         message
-    }
-}
-
-/// Opens a netlink socket inside the namespace and drives it while `action` runs.
-async fn with_handle<T>(netns: &Netns, action: impl AsyncFnOnce(Handle) -> io::Result<T>) -> io::Result<T> {
-    let (connection, handle, _notifications) = netns.run(rtnetlink::new_connection)??;
-    let action = std::pin::pin!(action(handle));
-    match select(std::pin::pin!(connection), action).await {
-        Either::Left(((), _)) => Err(io::Error::other("the netlink connection ended early")),
-        Either::Right((result, _)) => result,
-    }
-}
-
-/// Whether it was done; not when it was there already.
-fn accept_existing(result: Result<(), rtnetlink::Error>) -> io::Result<bool> {
-    accept(result, &[libc::EEXIST])
-}
-
-/// Whether it was done; not when there was nothing.
-fn accept_missing(result: Result<(), rtnetlink::Error>) -> io::Result<bool> {
-    accept(result, &[libc::ENOENT, libc::ESRCH])
-}
-
-fn accept(result: Result<(), rtnetlink::Error>, harmless: &[i32]) -> io::Result<bool> {
-    match result {
-        Ok(()) => Ok(true),
-        Err(rtnetlink::Error::NetlinkError(message)) => {
-            let error = message.to_io();
-            if error.raw_os_error().is_some_and(|code| harmless.contains(&code)) { Ok(false) } else { Err(error) }
-        }
-        Err(other) => Err(io::Error::other(other)),
     }
 }

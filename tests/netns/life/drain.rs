@@ -88,9 +88,14 @@ fn a_second_signal_ends_a_drain_at_once() {
     let Some(pair) = Pair::with_agent_argument(TEST, Some(("--drain", LONG))) else { return };
     // What a pod has set itself is not the agent's to put back.
     pair.server.netns().sysctl("net/ipv4/tcp_tw_reuse", "1");
+    pair.server.netns().output("ip", &["link", "set", "lo", "gso_max_size", "60000"]);
     let before = [&pair.client, &pair.server].map(network_state);
     pair.server.serve_echo(8080);
     pair.enrol();
+    for (pod, size) in [(&pair.client, 256 * 1024), (&pair.server, 60_000)] {
+        let state = network_state(pod);
+        assert!(state.contains(&format!(" gso_max_size {size} ")), "{size}:\n{state}");
+    }
     let mut conn = pair.client.connect(pair.server.addr(8080));
     conn.exchange("before");
     for agent in [&pair.agent_a, &pair.agent_b] {

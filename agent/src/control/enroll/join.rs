@@ -6,14 +6,13 @@ use std::path::PathBuf;
 
 use nix::ifaddrs::getifaddrs;
 
-use super::listeners;
 use super::locate::{Locate, LocateError, Located};
 use super::plan::Wanted;
+use super::{listeners, namespace};
 use crate::drivers::certs::store::CredentialsError;
 use crate::drivers::redirect::{PodAddresses, Redirect, RedirectError, Role};
 use crate::mesh::local::Listeners;
 use crate::sys::netns::{Netns, NetnsCookie};
-use crate::sys::reply_path;
 
 /// Why a pod cannot be carried (yet).
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +103,7 @@ pub async fn prepare(
     netns: &Netns,
     threads: usize,
 ) -> Result<Vec<Listeners>, JoinError> {
-    reply_path::install(netns).await.map_err(JoinError::Prepare)?;
+    namespace::set_up(netns, &wanted.name).await.map_err(JoinError::Prepare)?;
     let sets = listeners::open(netns, threads).map_err(JoinError::Prepare)?;
     let Some(first) = sets.first() else { return Ok(sets) };
     for &ip in &wanted.ips {

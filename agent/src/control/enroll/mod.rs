@@ -5,8 +5,8 @@
 //! meanwhile, and its connections wait.
 //!
 //! ```text
-//! join:   certificate ─▶ reply path ─▶ listeners ─▶ sk_lookup, hold ─▶ threads serve ─▶ capture
-//! leave:  capture off ─▶ sk_lookup, hold off ─▶ listeners close ─▶ last connection ends ─▶ reply path removed
+//! join:   certificate ─▶ namespace set up (reply path) ─▶ listeners ─▶ sk_lookup, hold ─▶ threads serve ─▶ capture
+//! leave:  capture off ─▶ sk_lookup, hold off ─▶ listeners close ─▶ last connection ends ─▶ namespace cleaned
 //! ```
 
 pub mod handover;
@@ -15,6 +15,7 @@ pub mod join;
 pub mod listeners;
 pub mod locate;
 mod map_watch;
+mod namespace;
 pub mod plan;
 pub mod reception;
 pub mod reconcile;

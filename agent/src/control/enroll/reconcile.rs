@@ -13,6 +13,7 @@ use super::held::Held;
 use super::join::{self, JoinError};
 use super::locate::{Locate, Located};
 use super::map_watch::MapWatch;
+use super::namespace;
 use super::plan::{self, Leaving, Wanted};
 use super::status::{EnrolmentStatus, PodStatus};
 use super::waiting::{PodReadiness, Waiting};
@@ -24,7 +25,6 @@ use crate::runtime::budget::Budget;
 use crate::runtime::drain::Drain;
 use crate::runtime::ready::Readiness;
 use crate::sys::netns::{Netns, NetnsCookie};
-use crate::sys::reply_path;
 use crate::telemetry::metrics::Metrics;
 
 /// How the reconciler works.
@@ -367,7 +367,7 @@ impl Reconciler {
         let findable: Vec<_> = here.filter(|sought| self.locate.can_find(*sought)).collect();
         let mut found = findable.into_iter().filter_map(|sought| self.locate.open(sought).ok());
         if let Some(located) = found.find(|located| located.netns.cookie() == cookie) {
-            remove_reply_path(&located.netns).await;
+            namespace::clean(&located.netns).await;
         }
     }
 
@@ -384,7 +384,7 @@ impl Reconciler {
             return;
         }
         self.reply_paths.remove(&cookie);
-        remove_reply_path(netns).await;
+        namespace::clean(netns).await;
     }
 
     fn close_expired(&mut self, now: Instant) {
@@ -420,12 +420,6 @@ impl Reconciler {
         let failing = self.waiting.values().filter(|waiting| waiting.is_failing).count();
         self.outputs.metrics.node.pods(self.carried.len(), self.waiting.len() - failing, failing);
         self.outputs.status.send_replace(Arc::new(EnrolmentStatus { pods }));
-    }
-}
-
-async fn remove_reply_path(netns: &Netns) {
-    if let Err(error) = reply_path::remove(netns).await {
-        tracing::warn!(cookie = netns.cookie().0, %error, "cannot clean a pod's network namespace");
     }
 }
 
