@@ -11,7 +11,7 @@ use sotto::drivers::tunnel::mux::frame::{HEADER, Header, Kind, Parser};
 use sotto::drivers::tunnel::mux::machine::{Event, Limits, Machine, Side};
 use sotto::mesh::upstream::route::{hop, route};
 use sotto::model::authority::Authority;
-use sotto::model::baggage::Baggage;
+use sotto::model::baggage::{Baggage, BaggageText};
 use sotto::model::forwarded::Forwarded;
 use sotto::model::identity::{Identity, TrustDomain};
 use sotto::model::policy::evaluate::evaluate;
@@ -148,7 +148,7 @@ fn mux_connection() -> Case {
         let (client, server) = &mut *ends.borrow_mut();
         let request = ConnectRequest {
             authority: AUTHORITY.parse().expect("it is one"),
-            baggage: Baggage::parse(BAGGAGE),
+            baggage: BaggageText::received(BAGGAGE),
             forwarded: Some(Forwarded::parse(FORWARDED)),
             traceparent: TRACEPARENT.parse().ok(),
         };

@@ -31,6 +31,36 @@ pub struct Baggage {
     pub zone: Arc<str>,
 }
 
+/// A description as it travels: what is written and not read yet. Every connection carries one, and few are ever asked for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BaggageText(Arc<str>);
+
+impl BaggageText {
+    /// What a peer wrote. Longer than [`Baggage::parse`] reads, it counts as nothing.
+    #[must_use]
+    pub fn received(text: &str) -> Self {
+        Self(if text.len() <= MAX_HEADER { text.into() } else { Arc::default() })
+    }
+
+    /// Reads it.
+    #[must_use]
+    pub fn read(&self) -> Baggage {
+        Baggage::parse(&self.0)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&Baggage> for BaggageText {
+    fn from(baggage: &Baggage) -> Self {
+        Self(baggage.to_string().into())
+    }
+}
+
 impl Baggage {
     /// Describes a workload of the cluster called `cluster`.
     #[must_use]

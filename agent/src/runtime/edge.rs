@@ -1,56 +1,91 @@
 //! Reading and writing sockets without asking twice.
 //!
-//! tokio learns that a socket is drained from a call that would block. A call that moved less than it was given room for tells
-//! the same, one system call earlier (epoll is edge-triggered: what comes later is told anew).
+//! tokio learns that a socket is drained from a call that would block. A read that leaves nothing behind, or a write that moved less
+//! than it was given, tells the same, one system call earlier (epoll is edge-triggered: what comes later is told anew). Less than
+//! there was room for does not tell it of a read: one stops before urgent data, too. So sockets are asked to say what they leave
+//! ([`set_tells_rest`](crate::sys::socket::set_tells_rest)), which also tells the last bytes from others.
+//!
+//! All of this holds on the thread that the socket's runtime runs on, and nowhere else: what epoll tells between a call and the note
+//! about it would be lost.
 
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::os::fd::AsRawFd as _;
+use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::os::fd::AsFd as _;
 
-use nix::sys::socket::MsgFlags;
+use futures_util::FutureExt as _;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Reads once into one place. 0 is the end.
+use crate::sys::socket::{self, receive};
+
+/// What a read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// So many bytes.
+    pub length: usize,
+    /// Whether nothing comes after them.
+    pub is_last: bool,
+}
+
+/// Reads once, into several places.
 ///
 /// # Errors
 /// [`io::ErrorKind::WouldBlock`] when nothing is there: wait for readiness. Else what the kernel says.
-pub fn read(socket: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
-    let room = into.len();
-    once(socket, Interest::READABLE, room, |mut socket| socket.read(into))
+pub fn read(socket: &TcpStream, into: &mut [IoSliceMut<'_>]) -> io::Result<Read> {
+    read_with(socket, into, 0)
 }
 
-/// Reads once, and leaves in the socket what was read: [`read_after`] takes it out. 0 is the end.
+/// Reads once what comes after the first `known` bytes, and leaves all of it in the socket: [`read_after`] takes it out. Others hear of
+/// what is there only after [`tell_again`].
 ///
 /// # Errors
 /// As [`read`].
-pub fn peek(socket: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
-    // There may be more, whatever is read: what is there stays there.
-    socket.try_io(Interest::READABLE, || Ok(nix::sys::socket::recv(socket.as_raw_fd(), into, MsgFlags::MSG_PEEK)?))
+pub fn peek_after(socket: &TcpStream, known: usize, into: &mut [u8]) -> io::Result<Read> {
+    after(socket, known, into, libc::MSG_PEEK)
 }
 
-/// Reads once what comes after the first `known` bytes, which [`peek`] has read and nobody needs again.
+/// What was left in the socket is told of as if it came now.
+pub fn tell_again(socket: &TcpStream) {
+    // One that is closed already is told of anyway.
+    let _closed = socket::tell_again(socket.as_fd());
+}
+
+/// Takes the first `known` bytes out, which [`peek_after`] has read and nobody needs again, and reads once what comes after them; that
+/// may be nothing. It waits until there is something.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_after(socket: &TcpStream, known: usize, into: &mut [u8]) -> io::Result<usize> {
+pub fn read_after(socket: &TcpStream, known: usize, into: &mut [u8]) -> io::Result<Read> {
+    after(socket, known, into, 0)
+}
+
+fn after(socket: &TcpStream, known: usize, into: &mut [u8], flags: libc::c_int) -> io::Result<Read> {
     let mut again = vec![0; known];
-    let length = read_vectored(socket, &mut [IoSliceMut::new(&mut again), IoSliceMut::new(into)])?;
-    match length.checked_sub(known) {
-        Some(0) => Err(io::ErrorKind::WouldBlock.into()),
-        Some(length) => Ok(length),
-        // What is in a socket stays there.
-        None => Err(io::ErrorKind::UnexpectedEof.into()),
-    }
+    let read = read_with(socket, &mut [IoSliceMut::new(&mut again), IoSliceMut::new(into)], flags)?;
+    // What is in a socket stays there.
+    let length = read.length.checked_sub(known).ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok(Read { length, ..read })
 }
 
-/// Reads once into several places.
-///
-/// # Errors
-/// As [`read`].
-pub fn read_vectored(socket: &TcpStream, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-    let room = into.iter().map(|slice| slice.len()).sum();
-    once(socket, Interest::READABLE, room, |mut socket| socket.read_vectored(into))
+fn read_with(socket: &TcpStream, into: &mut [IoSliceMut<'_>], flags: libc::c_int) -> io::Result<Read> {
+    let ready = socket.ready(Interest::READABLE).now_or_never().ok_or(io::ErrorKind::WouldBlock)??;
+    let room: usize = into.iter().map(|place| place.len()).sum();
+    let answer = receive(socket.as_fd(), into, flags).map(|(length, rest)| {
+        let stays = if flags & libc::MSG_PEEK == 0 { 0 } else { length };
+        (length, rest.map(|rest| rest.saturating_sub(stays)))
+    });
+    let is_drained = match &answer {
+        Ok((length, Some(rest))) => *length > 0 && *rest == 0,
+        Ok((length, None)) => (1..room).contains(length),
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    };
+    if is_drained {
+        note_drained(socket, Interest::READABLE);
+    }
+    let (length, rest) = answer?;
+    // Nothing comes after an end, which counts as one byte; neither does after urgent data alone, which is another's to read.
+    let was_all = ready.is_read_closed() && length < room && rest.is_some_and(|rest| rest <= 1);
+    Ok(Read { length, is_last: length == 0 || was_all })
 }
 
 /// Writes once, as much as there is room for.
@@ -58,7 +93,7 @@ pub fn read_vectored(socket: &TcpStream, into: &mut [IoSliceMut<'_>]) -> io::Res
 /// # Errors
 /// [`io::ErrorKind::WouldBlock`] when there is none. Else what the kernel says.
 pub fn write(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    once(socket, Interest::WRITABLE, bytes.len(), |mut socket| socket.write(bytes))
+    write_once(socket, bytes.len(), |mut socket| socket.write(bytes))
 }
 
 /// Writes several pieces at once.
@@ -67,7 +102,7 @@ pub fn write(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 /// As [`write()`].
 pub fn write_vectored(socket: &TcpStream, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
     let length = pieces.iter().map(|piece| piece.len()).sum();
-    once(socket, Interest::WRITABLE, length, |mut socket| match pieces {
+    write_once(socket, length, |mut socket| match pieces {
         [piece] => socket.write(piece),
         pieces => socket.write_vectored(pieces),
     })
@@ -80,80 +115,163 @@ pub fn write_vectored(socket: &TcpStream, pieces: &[IoSlice<'_>]) -> io::Result<
 /// As [`write()`].
 pub fn write_last(socket: &TcpStream, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
     let length = pieces.iter().map(|piece| piece.len()).sum();
-    once(socket, Interest::WRITABLE, length, |socket| socket.send_vectored_with_flags(pieces, libc::MSG_MORE))
+    write_once(socket, length, |socket| socket.send_vectored_with_flags(pieces, libc::MSG_MORE))
 }
 
-/// One call; if it moves less than `wanted`, tokio is told that the next would block.
-fn once(
+/// One call, whether or not epoll has told of the socket yet: one that was just connected can be written to at once.
+fn write_once(
     socket: &TcpStream,
-    interest: Interest,
     wanted: usize,
     call: impl FnOnce(&socket2::Socket) -> io::Result<usize>,
 ) -> io::Result<usize> {
-    let mut moved = None;
-    let answer = socket.try_io(interest, || {
-        let length = call(&SockRef::from(socket))?;
-        moved = Some(length);
-        if 0 < length && length < wanted { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(length) }
-    });
-    moved.map_or(answer, Ok)
+    let answer = call(&SockRef::from(socket));
+    let is_full = match &answer {
+        Ok(length) => *length < wanted,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    };
+    if is_full {
+        note_drained(socket, Interest::WRITABLE);
+    }
+    answer
+}
+
+/// tokio asks epoll before the next call.
+fn note_drained(socket: &TcpStream, what: Interest) {
+    let _noted = socket.try_io(what, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::*;
+    use socket2::Socket;
 
-    #[tokio::test]
-    async fn a_short_read_is_followed_by_waiting_and_nothing_is_missed() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (far, _) = listener.accept().await.unwrap();
-        let mut seen = Vec::new();
-        for round in 0..200u8 {
-            let length = usize::from(round) * 7 + 1;
-            far.writable().await.unwrap();
-            assert_eq!(write(&far, &vec![round; length]).unwrap(), length);
-            let mut got = 0;
-            while got < length {
-                near.readable().await.unwrap();
-                let mut buffer = [0; 100];
-                match read(&near, &mut buffer) {
-                    Ok(part) => got += part,
-                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
-                }
-            }
-            seen.push(got);
-        }
-        drop(far);
-        near.readable().await.unwrap();
-        assert_eq!(read(&near, &mut [0; 10]).unwrap(), 0, "an end is not missed either");
-    }
+    use super::*;
+    use crate::sys::socket::set_tells_rest;
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        set_tells_rest(near.as_fd()).unwrap();
         (near, listener.accept().await.unwrap().0)
+    }
+
+    fn read_into(socket: &TcpStream, buffer: &mut [u8]) -> Result<(usize, bool), io::ErrorKind> {
+        let read = read(socket, &mut [IoSliceMut::new(buffer)]).map_err(|error| error.kind())?;
+        Ok((read.length, read.is_last))
+    }
+
+    #[tokio::test]
+    async fn a_short_read_is_followed_by_waiting_and_nothing_is_missed() {
+        for tells_rest in [true, false] {
+            let (mut near, mut far) = pair().await;
+            if !tells_rest {
+                (near, far) = (far, near);
+            }
+            for round in 0..200u8 {
+                let length = usize::from(round) * 7 + 1;
+                far.writable().await.unwrap();
+                assert_eq!(write(&far, &vec![round; length]).unwrap(), length);
+                let mut got = 0;
+                while got < length {
+                    near.readable().await.unwrap();
+                    match read_into(&near, &mut [0; 100]) {
+                        Ok((part, is_last)) => got += part + usize::from(is_last) * 1_000_000,
+                        Err(kind) => assert_eq!(kind, io::ErrorKind::WouldBlock),
+                    }
+                }
+                assert_eq!(got, length);
+            }
+            drop(far);
+            near.readable().await.unwrap();
+            assert_eq!(read_into(&near, &mut [0; 10]), Ok((0, true)), "an end is not missed either");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_bytes_are_known_as_such() {
+        let (near, far) = pair().await;
+        write(&far, b"good").unwrap();
+        near.readable().await.unwrap();
+        let mut buffer = [0; 10];
+        assert_eq!(read_into(&near, &mut buffer[..4]), Ok((4, false)));
+        assert_eq!(read_into(&near, &mut buffer), Err(io::ErrorKind::WouldBlock), "known without asking");
+        write(&far, b"bye").unwrap();
+        drop(far);
+        let closed = async { while !near.ready(Interest::READABLE).await.unwrap().is_read_closed() {} };
+        closed.await;
+        assert_eq!(read_into(&near, &mut buffer[..2]), Ok((2, false)));
+        assert_eq!(read_into(&near, &mut buffer), Ok((1, true)));
+        assert_eq!(read_into(&near, &mut buffer), Ok((0, true)));
+    }
+
+    /// The byte itself is lost, as in every relay; what came around it is not.
+    #[tokio::test]
+    async fn urgent_data_holds_up_nothing() {
+        let (near, far) = pair().await;
+        let far: Socket = far.into_std().unwrap().into();
+        for text in ["before", "X", "after"] {
+            let flags = if text == "X" { libc::MSG_OOB } else { 0 };
+            assert_eq!(far.send_with_flags(text.as_bytes(), flags).unwrap(), text.len());
+        }
+        drop(far);
+        let (mut all, mut buffer) = (Vec::new(), [0; 100]);
+        loop {
+            near.readable().await.unwrap();
+            match read_into(&near, &mut buffer) {
+                Ok((length, is_last)) => {
+                    all.extend_from_slice(&buffer[..length]);
+                    if is_last {
+                        break;
+                    }
+                }
+                Err(kind) => assert_eq!(kind, io::ErrorKind::WouldBlock),
+            }
+        }
+        assert_eq!(String::from_utf8(all).unwrap(), "beforeafter");
     }
 
     #[tokio::test]
     async fn what_was_seen_before_is_taken_out_with_what_follows() {
-        let (near, far) = pair().await;
-        for more in ["", "more"] {
+        let nothing = Err(io::ErrorKind::WouldBlock);
+        for ends in [false, true] {
+            let (near, mut far) = pair().await;
+            let mut buffer = [0; 10];
+            let mut peek = |known| peek_after(&near, known, &mut buffer).map(|read| read.length).map_err(|e| e.kind());
             write(&far, b"known").unwrap();
             near.readable().await.unwrap();
-            let mut buffer = [0; 10];
-            assert_eq!(peek(&near, &mut buffer).unwrap(), 5);
-            assert_eq!((peek(&near, &mut buffer).unwrap(), &buffer[..5]), (5, &b"known"[..]), "it stays there");
-            write(&far, more.as_bytes()).unwrap();
-            let rest = read_after(&near, 5, &mut buffer).map_err(|error| error.kind());
-            assert_eq!(rest, if more.is_empty() { Err(io::ErrorKind::WouldBlock) } else { Ok(4) });
-            assert_eq!(read(&near, &mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock, "all was taken out");
+            assert_eq!(peek(0), Ok(5));
+            assert_eq!(peek(5), nothing, "nothing else came");
+            write(&far, b"more").unwrap();
+            near.readable().await.unwrap();
+            assert_eq!(peek(5), Ok(4), "it stays there");
+            assert_eq!(read_after(&near, 5, &mut buffer).map_err(|error| error.kind()).map(|_| 0), nothing);
+            if ends {
+                tokio::io::AsyncWriteExt::shutdown(&mut far).await.unwrap();
+                while !near.ready(Interest::READABLE).await.unwrap().is_read_closed() {}
+            } else {
+                write(&far, b"!").unwrap();
+                near.readable().await.unwrap();
+            }
+            let read = read_after(&near, 5, &mut buffer).unwrap();
+            assert_eq!((read.length, read.is_last), if ends { (4, true) } else { (5, false) });
+            assert_eq!(&buffer[..4], b"more");
         }
-        write(&far, b"once again").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_socket_can_be_used_before_epoll_has_told_of_it() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        near.set_nonblocking(true).unwrap();
+        let near = TcpStream::from_std(near).unwrap();
+        assert_eq!(write(&near, b"at once").unwrap(), 7);
+        let mut buffer = [0; 20];
+        assert_eq!(read_into(&near, &mut buffer), Err(io::ErrorKind::WouldBlock));
+        let (mut far, _) = listener.accept().unwrap();
+        far.write_all(b"answer").unwrap();
         near.readable().await.unwrap();
-        assert_eq!(read(&near, &mut [0; 20]).unwrap(), 10, "what comes later is told anew");
+        assert_eq!(read_into(&near, &mut buffer), Ok((6, false)), "and what comes later is told");
     }
 
     #[tokio::test]
@@ -161,11 +279,12 @@ mod tests {
         let (near, far) = loop {
             let ((near, far), start) = (pair().await, Instant::now());
             assert_eq!(write_last(&far, &[IoSlice::new(b"good"), IoSlice::new(b"bye")]).unwrap(), 7);
-            let look = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-            let arrived = nix::sys::socket::recv(near.as_raw_fd(), &mut [0; 10], look);
+            let look = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+            let arrived =
+                receive(near.as_fd(), &mut [IoSliceMut::new(&mut [0; 10])], look).map_err(|error| error.kind());
             // The kernel sends them anyway after 200 ms.
             if start.elapsed() < Duration::from_millis(100) {
-                assert_eq!(arrived, Err(nix::errno::Errno::EAGAIN));
+                assert_eq!(arrived.map(|_| ()), Err(io::ErrorKind::WouldBlock));
                 break (near, far);
             }
         };

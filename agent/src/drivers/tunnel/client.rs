@@ -1,6 +1,6 @@
 //! The end of a tunnel that opens connections, in either protocol.
 
-use crate::model::baggage::Baggage;
+use crate::model::baggage::BaggageText;
 
 use super::connect::ConnectRequest;
 use super::error::OpenError;
@@ -24,7 +24,7 @@ pub struct Opened {
     /// Its bytes.
     pub stream: Stream,
     /// The workload at the other end, as its node describes it; empty if it was not told.
-    pub baggage: Baggage,
+    pub baggage: BaggageText,
 }
 
 impl Client {

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use thiserror::Error;
 
 use crate::model::authority::{Authority, AuthorityError};
-use crate::model::baggage::Baggage;
+use crate::model::baggage::BaggageText;
 use crate::model::forwarded::Forwarded;
 use crate::model::traceparent::Traceparent;
 
@@ -23,7 +23,7 @@ pub struct ConnectRequest {
     /// Where to.
     pub authority: Authority,
     /// The source workload; empty if it was not told.
-    pub baggage: Baggage,
+    pub baggage: BaggageText,
     /// The original client and the service that it asked for.
     pub forwarded: Option<Forwarded>,
     /// Ties the log lines of both nodes together.
@@ -51,7 +51,7 @@ impl ConnectRequest {
     /// A request that tells nothing but where to.
     #[must_use]
     pub fn to(authority: impl Into<Authority>) -> Self {
-        Self { authority: authority.into(), baggage: Baggage::default(), forwarded: None, traceparent: None }
+        Self { authority: authority.into(), baggage: BaggageText::default(), forwarded: None, traceparent: None }
     }
 
     /// The HTTP form: `:method` and `:authority` only (RFC 9113, section 8.5), then the headers that there are.
@@ -60,7 +60,7 @@ impl ConnectRequest {
         let builder = Request::builder().method(Method::CONNECT).uri(self.authority.to_string());
         let mut request = builder.body(()).map_err(invalid)?;
         let headers = request.headers_mut();
-        insert(headers, BAGGAGE, &self.baggage.to_string());
+        insert(headers, BAGGAGE, self.baggage.as_str());
         insert(headers, FORWARDED, &self.forwarded.as_ref().map(ToString::to_string).unwrap_or_default());
         insert(headers, TRACEPARENT, &self.traceparent.as_ref().map(ToString::to_string).unwrap_or_default());
         Ok(request)
@@ -85,8 +85,8 @@ impl ConnectRequest {
 }
 
 /// The `baggage` of a request or a response.
-pub(super) fn baggage(headers: &HeaderMap) -> Baggage {
-    text(headers, &BAGGAGE).map(Baggage::parse).unwrap_or_default()
+pub(super) fn baggage(headers: &HeaderMap) -> BaggageText {
+    text(headers, &BAGGAGE).map(BaggageText::received).unwrap_or_default()
 }
 
 /// Adds a header unless it is empty or cannot be written.
@@ -107,7 +107,7 @@ mod tests {
     fn full() -> ConnectRequest {
         ConnectRequest {
             authority: "[fd00::1]:80".parse().unwrap(),
-            baggage: Baggage::parse("k8s.namespace.name=demo,service.name=web"),
+            baggage: BaggageText::received("k8s.namespace.name=demo,service.name=web"),
             forwarded: Some(Forwarded::parse(r#"for="10.0.0.9:999";host=web.demo.svc.cluster.local"#)),
             traceparent: Some(Traceparent::new(1, 2)),
         }
@@ -149,7 +149,7 @@ mod tests {
         request.headers_mut().insert(BAGGAGE, HeaderValue::from_bytes(b"service.name=\xff").unwrap());
         request.headers_mut().insert(TRACEPARENT, HeaderValue::from_static("00-x"));
         let read = ConnectRequest::from_http(&parts(request)).unwrap();
-        assert!(read.baggage.is_empty());
+        assert_eq!(read.baggage, BaggageText::default());
         assert_eq!(read.traceparent, None);
     }
 }

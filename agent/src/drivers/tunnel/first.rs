@@ -4,6 +4,8 @@ use std::cell::Cell;
 
 use tokio::net::TcpStream;
 
+use crate::runtime::edge;
+
 /// The first bytes of a connection. They may be sent along with the request for it, which saves waiting for the answer, and stay in the
 /// application's socket until that comes: a request that was refused can be made again elsewhere.
 ///
@@ -36,14 +38,15 @@ impl<'a> FirstBytes<'a> {
         self.under_way.get() > 0
     }
 
-    /// Where they are, if they may go along with the request that is being made.
-    pub(super) fn to_be_sent(&self) -> Option<&'a TcpStream> {
-        self.socket.filter(|_| !self.are_under_way() && !self.left.get())
+    /// Where they are and how many of them have been sent, if more may go along with the request that is being made: `most` in all.
+    pub(super) fn to_be_sent(&self, most: usize) -> Option<(&'a TcpStream, usize)> {
+        let sent = self.under_way.get();
+        self.socket.filter(|_| sent < most && !self.left.get()).map(|socket| (socket, sent))
     }
 
-    /// So many have been sent.
+    /// So many more have been sent.
     pub(super) fn sent(&self, length: usize) {
-        self.under_way.set(length);
+        self.under_way.set(self.under_way.get() + length);
     }
 
     /// They wait for the answer of the request that is being made.
@@ -51,9 +54,18 @@ impl<'a> FirstBytes<'a> {
         self.left.set(true);
     }
 
-    /// The request was answered: how many had been sent.
-    pub(super) fn settled(&self) -> usize {
+    /// The request was granted: how many had been sent.
+    pub(super) fn arrived(&self) -> usize {
         self.left.set(false);
         self.under_way.take()
+    }
+
+    /// The request was refused: whoever reads the socket next finds them all.
+    pub(super) fn refused(&self) {
+        if self.arrived() > 0
+            && let Some(socket) = self.socket
+        {
+            edge::tell_again(socket);
+        }
     }
 }

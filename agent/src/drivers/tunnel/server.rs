@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::baggage::Baggage;
+use crate::model::baggage::BaggageText;
 use crate::runtime::budget::Share;
 
 use super::connect::{ConnectError, ConnectRequest};
@@ -36,7 +36,7 @@ impl Respond {
     ///
     /// # Errors
     /// [`StreamError`] when the peer gave up meanwhile, or the tunnel ended.
-    pub fn accept(self, baggage: Option<&Baggage>) -> Result<Stream, StreamError> {
+    pub fn accept(self, baggage: Option<&BaggageText>) -> Result<Stream, StreamError> {
         match self {
             Self::Hbone(respond) => Ok(Stream::Hbone(Box::new(respond.accept(baggage)?))),
             Self::Mux(respond) => Ok(Stream::Mux(respond.accept(baggage)?)),

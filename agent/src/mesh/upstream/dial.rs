@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{SockRef, Socket};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
 use super::options;
 use crate::drivers::redirect::Sockets;
@@ -106,11 +106,20 @@ fn speak_from(socket: &Socket, client: IpAddr) -> io::Result<()> {
 }
 
 async fn establish(socket: Socket, address: SocketAddr, limit: Duration) -> Result<TcpStream, DialError> {
-    let connecting = TcpSocket::from_std_stream(socket.into()).connect(address);
-    match tokio::time::timeout(limit, connecting).await {
+    let failed = |source| classify(address, limit, source);
+    // Within the node the handshake is over by then.
+    let is_established = socket::begin_connect(&socket, address).map_err(failed)?;
+    let stream = TcpStream::from_std(socket.into()).map_err(failed)?;
+    if is_established {
+        return Ok(stream);
+    }
+    let answered = async {
+        stream.writable().await?;
+        stream.take_error()?.map_or(Ok(()), Err)
+    };
+    match tokio::time::timeout(limit, answered).await {
         Err(_) => Err(DialError::TimedOut { address, limit }),
-        Ok(Err(source)) => Err(classify(address, limit, source)),
-        Ok(Ok(stream)) => Ok(stream),
+        Ok(answer) => answer.map(|()| stream).map_err(failed),
     }
 }
 

@@ -14,13 +14,14 @@ const MOST_UNSENT: u32 = 128 * 1024;
 /// After so much silence, and then as often, a peer is asked whether it is there; given up after nine times. As in ztunnel.
 const KEEPALIVE: Duration = Duration::from_secs(180);
 
-/// Between the agent and an application of its node, over loopback: no delay, and a close is a reset until the relay knows
-/// better. Either side's end is always told there, so nobody has to be asked.
+/// Between the agent and an application of its node, over loopback: no delay, reads tell what they leave, and a close is a reset until the relay
+/// knows better. Either side's end is always told there, so nobody has to be asked.
 ///
 /// # Errors
 /// When the socket is closed already.
 pub fn of_application(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
+    socket::set_tells_rest(socket.as_fd())?;
     socket.set_linger(Some(Duration::ZERO))
 }
 
@@ -49,6 +50,7 @@ fn keep_alive(socket: &Socket) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSliceMut;
     use std::net::{TcpListener, TcpStream};
 
     use socket2::SockRef;
@@ -66,6 +68,8 @@ mod tests {
     #[test]
     fn accepted_sockets_inherit_everything() {
         let socket = accepted(of_application);
+        let (_, rest) = socket::receive(socket.as_fd(), &mut [IoSliceMut::new(&mut [0; 8])], 0).unwrap();
+        assert_eq!(rest, Some(1), "reads tell what they leave, here the other side's end");
         let socket = SockRef::from(&socket);
         assert!(socket.tcp_nodelay().unwrap() && !socket.keepalive().unwrap());
         assert_eq!(socket.linger().unwrap(), Some(Duration::ZERO));

@@ -21,7 +21,6 @@ use crate::drivers::tunnel::{hbone, mux};
 use crate::mesh::upstream::dial::{self, DialError};
 use crate::mesh::upstream::route::{HBONE_PORT, RESERVED_PORTS};
 use crate::model::authority::Authority;
-use crate::model::baggage::Baggage;
 use crate::model::identity::Identity;
 use crate::model::policy::rule::Request;
 use crate::model::view::MeshView;
@@ -203,7 +202,8 @@ async fn arrive(shard: &PodShard, peer: &Peer, incoming: Incoming) -> Option<Arr
 
 fn accept(shard: &PodShard, connection: Connection, at: Instant, respond: Respond) -> Option<(Record, Stream)> {
     let context = &shard.context;
-    let baggage = connection.destination_workload.as_deref().map(|w| Baggage::of(w, &context.cluster));
+    let workload = connection.destination_workload.as_ref();
+    let baggage = workload.map(|workload| shard.described.of(workload, &context.cluster));
     match respond.accept(baggage.as_ref()) {
         Ok(mut stream) => {
             stream.charge(&shard.pod.shares.memory);

@@ -19,7 +19,6 @@ use crate::mesh::upstream::options;
 use crate::mesh::upstream::pool::{Key, OpenFailure};
 use crate::mesh::upstream::route::{self, HBONE_PORT, Hop, NoRoute};
 use crate::model::address::canonical;
-use crate::model::baggage::Baggage;
 use crate::model::forwarded::Forwarded;
 use crate::model::policy::evaluate::Verdict;
 use crate::model::policy::rule::Request;
@@ -287,8 +286,8 @@ async fn tunnel(
         authority: target.address.into(),
         baggage: connection
             .source_workload
-            .as_deref()
-            .map(|w| Baggage::of(w, &shard.context.cluster))
+            .as_ref()
+            .map(|workload| shard.described.of(workload, &shard.context.cluster))
             .unwrap_or_default(),
         forwarded: Some(Forwarded {
             client: Some(target.client),

@@ -1,5 +1,6 @@
 //! What the connections of one pod on one data-plane thread share, and what each begins with.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use super::relay;
 use crate::drivers::tunnel::StreamError;
 use crate::mesh::local::LocalPod;
 use crate::mesh::upstream::pool::Pool;
+use crate::model::baggage::{Baggage, BaggageText};
+use crate::model::workload::Workload;
 use crate::runtime::budget::{Exhausted, Permit};
 use crate::runtime::rate::RateLimit;
 use crate::runtime::tasks::LocalTasks;
@@ -33,6 +36,27 @@ pub struct PodShard {
     pub tasks: LocalTasks,
     /// The thread's connections into pods of this node, whichever pod they come from.
     pub admissions: Rc<Admissions>,
+    /// How the pod is described to others.
+    pub described: Described,
+}
+
+/// How a pod is described to its peers, written once for as long as it stays the same.
+#[derive(Debug, Default)]
+pub struct Described(RefCell<Option<(Arc<Workload>, BaggageText)>>);
+
+impl Described {
+    /// The description of `workload`, a pod of the cluster called `cluster`.
+    pub fn of(&self, workload: &Arc<Workload>, cluster: &Arc<str>) -> BaggageText {
+        let last = &mut *self.0.borrow_mut();
+        match last {
+            Some((known, text)) if Arc::ptr_eq(known, workload) => text.clone(),
+            _ => {
+                let text = BaggageText::from(&Baggage::of(workload, cluster));
+                *last = Some((Arc::clone(workload), text.clone()));
+                text
+            }
+        }
+    }
 }
 
 /// An accepted connection.

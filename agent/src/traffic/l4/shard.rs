@@ -12,7 +12,7 @@ use super::admission::Admissions;
 use super::context::Context;
 use super::live::{self, Look};
 use super::peers::{Limits, Peers};
-use super::pod::{Accepted, ONE_SOCKET, PodShard};
+use super::pod::{Accepted, Described, ONE_SOCKET, PodShard};
 use super::{inbound, outbound, plaintext, record};
 use crate::mesh::local::{Listeners, LocalPod};
 use crate::mesh::upstream::pool::Pool;
@@ -48,6 +48,10 @@ const TWO_SOCKETS: usize = 2;
 /// What the state of a connection may weigh, in bytes, whether it is used or idle: what is large and rarely needed gets a box.
 const LARGEST_CONNECTION: usize = 12 * 1024;
 
+/// A few new connections per turn: what is asked for them goes out together, and a flood of them leaves the thread to those that are
+/// there, and to other pods.
+const ACCEPTED_IN_A_TURN: usize = 8;
+
 /// Out of descriptors or memory, accepting again at once would spin.
 const PAUSE_AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(50);
 
@@ -80,7 +84,8 @@ async fn serve_pods(context: Arc<Context>, mut commands: mpsc::UnboundedReceiver
         let pool = Pool::new(Arc::clone(&pod), context.pool.clone(), tasks.clone());
         let peers = Peers::new(Limits::default());
         let (context, admissions) = (Arc::clone(&context), Rc::clone(&admissions));
-        let shard = Rc::new(PodShard { context, pod, pool, peers, tasks: tasks.clone(), admissions });
+        let described = Described::default();
+        let shard = Rc::new(PodShard { context, pod, pool, peers, tasks: tasks.clone(), admissions, described });
         // Who asked may have given up; the pod's drain says what becomes of what was begun.
         let _given_up = begun.send(serve(&shard, listeners));
     }
@@ -107,6 +112,7 @@ async fn accept_loop<F>(
     F: Future<Output = ()> + 'static,
 {
     let drain = shard.pod.drain.clone();
+    let mut in_turn = 0;
     loop {
         tokio::select! {
             biased;
@@ -116,8 +122,11 @@ async fn accept_loop<F>(
                         Ok(permit) => start(&shard, Accepted { socket, peer: canonical(peer), at: Instant::now(), permit }, handle),
                         Err(exhausted) => shard.refused(canonical(peer), Refused::Descriptors, &exhausted),
                     }
-                    // One new connection per turn: a flood of them leaves the thread to those that are there, and to other pods.
-                    tokio::task::yield_now().await;
+                    in_turn += 1;
+                    if in_turn == ACCEPTED_IN_A_TURN {
+                        in_turn = 0;
+                        tokio::task::yield_now().await;
+                    }
                 }
                 Err(error) => {
                     log_accept_error(&shard.pod, &error);

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::model::baggage::Baggage;
+use crate::model::baggage::BaggageText;
 
 use super::meter::{Meter, Metered};
 use super::stream::Stream;
@@ -84,7 +84,7 @@ pub struct Opened {
     /// Its bytes.
     pub stream: Stream,
     /// The workload at the other end, as its node describes it; empty if it was not told.
-    pub baggage: Baggage,
+    pub baggage: BaggageText,
 }
 
 impl Client {

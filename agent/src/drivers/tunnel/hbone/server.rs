@@ -15,7 +15,7 @@ use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 
-use crate::model::baggage::Baggage;
+use crate::model::baggage::BaggageText;
 
 use super::meter::{Meter, Metered};
 use super::stream::Stream;
@@ -191,14 +191,14 @@ impl Respond {
     ///
     /// # Errors
     /// [`StreamError`] when the peer gave up meanwhile, or the tunnel ended.
-    pub fn accept(mut self, baggage: Option<&Baggage>) -> Result<Stream, StreamError> {
+    pub fn accept(mut self, baggage: Option<&BaggageText>) -> Result<Stream, StreamError> {
         let Some((mut response, body)) = self.inner.take() else { return Err(TunnelError::Closed.into()) };
         if let Some(error) = self.given_up(&mut response) {
             return Err(error);
         }
         let mut head = Response::new(());
         if let Some(baggage) = baggage {
-            connect::insert(head.headers_mut(), connect::BAGGAGE, &baggage.to_string());
+            connect::insert(head.headers_mut(), connect::BAGGAGE, baggage.as_str());
         }
         let send = response.send_response(head, false)?;
         Ok(Stream::new(send, body, None))

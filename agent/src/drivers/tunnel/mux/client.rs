@@ -14,7 +14,7 @@ use crate::drivers::tunnel::connect::ConnectRequest;
 use crate::drivers::tunnel::error::{OpenError, TunnelError};
 use crate::drivers::tunnel::first::FirstBytes;
 use crate::drivers::tunnel::settings::Config;
-use crate::model::baggage::Baggage;
+use crate::model::baggage::BaggageText;
 use crate::runtime::records::Records;
 
 /// Begins a tunnel over records that have been agreed on. Does not wait for the peer.
@@ -38,7 +38,7 @@ impl MuxClient {
         &self,
         request: &ConnectRequest,
         first: &FirstBytes<'_>,
-    ) -> Result<(MuxStream, Baggage), OpenError> {
+    ) -> Result<(MuxStream, BaggageText), OpenError> {
         let id = self.0.open(request)?;
         // Releases what was asked for if nobody waits for it any more.
         let stream = MuxStream::new(Rc::clone(&self.0), id);
@@ -47,10 +47,10 @@ impl MuxClient {
             self.0.poll_answer(id, cx)
         });
         match answer.await {
-            Ok(baggage) => Ok((stream.after(first.settled()), baggage)),
+            Ok(baggage) => Ok((stream.after(first.arrived()), baggage)),
             Err(error) => {
                 if error.is_the_peers_answer() {
-                    first.settled();
+                    first.refused();
                 }
                 Err(error)
             }

@@ -15,7 +15,7 @@ use super::port::{Outlet, Port, wait, wake};
 use crate::drivers::tunnel::connect::{ConnectError, ConnectRequest};
 use crate::drivers::tunnel::error::{NotProcessed, OpenError, ResetReason, StreamError, TunnelError};
 use crate::drivers::tunnel::first::FirstBytes;
-use crate::model::baggage::Baggage;
+use crate::model::baggage::BaggageText;
 use crate::runtime::budget::Share;
 use crate::runtime::records::Received;
 
@@ -111,17 +111,19 @@ impl Core {
     /// Has what the application has said so far go along with the request for its connection; else the task of `cx` is woken when it
     /// says something.
     pub(super) fn send_first(&self, id: u32, first: &FirstBytes<'_>, cx: &mut Context<'_>) {
-        while let Some(socket) = first.to_be_sent() {
+        while let Some((socket, sent)) = first.to_be_sent(EARLY) {
+            if socket.poll_read_ready(cx).is_pending() {
+                return;
+            }
             let taken = self.with(|inner| {
                 let is_worth_it = inner.has_heard_recently() && inner.outbox.has_room(cx);
-                is_worth_it.then(|| inner.take_from(id, Source::Peek(socket), EARLY, 1))
+                is_worth_it.then(|| inner.take_from(id, Source::PeekAfter(sent, socket), EARLY - sent, 1))
             });
             match taken {
-                Some(Ok(Taken::Bytes(length, _))) => first.sent(length),
+                Some(Ok(Taken::Bytes { length, .. })) => first.sent(length),
                 Some(Ok(Taken::Nothing)) if socket.poll_read_ready(cx).is_pending() => return,
-                Some(Ok(Taken::Nothing)) => {}
                 // The relay finds the end, or what went wrong.
-                Some(Ok(Taken::End) | Err(_)) | None => first.leave(),
+                Some(Ok(Taken::Nothing | Taken::End) | Err(_)) | None => first.leave(),
             }
         }
     }
@@ -146,7 +148,7 @@ impl Core {
     }
 
     /// The answer to a request.
-    pub(super) fn poll_answer(&self, id: u32, cx: &Context<'_>) -> Poll<Result<Baggage, OpenError>> {
+    pub(super) fn poll_answer(&self, id: u32, cx: &Context<'_>) -> Poll<Result<BaggageText, OpenError>> {
         let inner = &mut *self.0.borrow_mut();
         let Some(stream) = inner.machine.stream(id) else {
             return Poll::Ready(Err(OpenError::Interrupted(inner.ended.clone().unwrap_or(TunnelError::Closed))));
@@ -212,7 +214,7 @@ impl Inner {
             outbox.add(&machine.take_output());
         }
         let taken = outbox.take_from(source, most, records, |part| machine.data(id, part));
-        if let Ok(Taken::Bytes(length, _)) = taken {
+        if let Ok(Taken::Bytes { length, .. }) = taken {
             self.load.note(length, Instant::now);
         }
         taken
@@ -276,7 +278,7 @@ impl Inner {
     fn act(&mut self, event: Event) {
         match event {
             Event::Open(id, request) => self.asked.push((id, *request)),
-            Event::Accepted(id, baggage) => self.answered(id, Ok(*baggage)),
+            Event::Accepted(id, baggage) => self.answered(id, Ok(baggage)),
             Event::Refused(id, refusal) => self.answered(id, Err(OpenError::Refused(refusal))),
             Event::Finished(id) => {
                 if let Some(stream) = self.machine.stream(id) {
@@ -293,7 +295,7 @@ impl Inner {
         }
     }
 
-    fn answered(&mut self, id: u32, answer: Result<Baggage, OpenError>) {
+    fn answered(&mut self, id: u32, answer: Result<BaggageText, OpenError>) {
         if let Some(stream) = self.machine.stream(id) {
             stream.port.accepted = answer.is_ok();
             stream.port.answer = Some(answer);

@@ -1,13 +1,14 @@
 //! What a tunnel is about to send, in order.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::task::{Context, Waker};
 
 use tokio::net::TcpStream;
 
 use super::frame::HEADER;
-use crate::runtime::edge;
+use crate::runtime::edge::{self, Read};
 use crate::runtime::records::{Batch, Room};
 
 /// What may wait to be sent before streams have to wait, in bytes: more only delays what is added last.
@@ -23,21 +24,23 @@ pub(super) struct Outbox {
 /// Where bytes come from.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Source<'a> {
-    /// This socket.
-    Take(&'a TcpStream),
-    /// This socket, after so many bytes of which it was already known that they are there.
-    TakeAfter(usize, &'a TcpStream),
-    /// This socket, which keeps them.
-    Peek(&'a TcpStream),
+    /// This socket, after so many bytes that were sent before, and 0 from when they are out.
+    TakeAfter(&'a Cell<usize>, &'a TcpStream),
+    /// This socket, after so many bytes that were taken before; it keeps all of them.
+    PeekAfter(usize, &'a TcpStream),
 }
 
 impl Source<'_> {
-    fn read(self, batch: &mut Batch, room: &Room) -> io::Result<usize> {
+    fn read(self, batch: &mut Batch, room: &Room) -> io::Result<Read> {
         match self {
-            Self::Peek(socket) => edge::peek(socket, batch.first_slice(room)),
-            Self::TakeAfter(known, socket) => edge::read_after(socket, known, batch.first_slice(room)),
-            Self::Take(socket) if room.len() == 1 => edge::read(socket, batch.first_slice(room)),
-            Self::Take(socket) => edge::read_vectored(socket, &mut batch.slices(room).collect::<Vec<_>>()),
+            Self::PeekAfter(known, socket) => edge::peek_after(socket, known, batch.first_slice(room)),
+            Self::TakeAfter(known, socket) if known.get() > 0 => {
+                edge::read_after(socket, known.get(), batch.first_slice(room)).inspect(|_| known.set(0))
+            }
+            Self::TakeAfter(_, socket) if room.len() == 1 => {
+                edge::read(socket, &mut [IoSliceMut::new(batch.first_slice(room))])
+            }
+            Self::TakeAfter(_, socket) => edge::read(socket, &mut batch.slices(room).collect::<Vec<_>>()),
         }
     }
 }
@@ -45,8 +48,15 @@ impl Source<'_> {
 /// What came of reading a socket.
 #[derive(Debug)]
 pub(super) enum Taken {
-    /// So many bytes, and whether that was all there was room for.
-    Bytes(usize, bool),
+    /// Some bytes.
+    Bytes {
+        /// How many.
+        length: usize,
+        /// Whether that was all there was room for.
+        is_full: bool,
+        /// Whether the socket's end comes after them.
+        is_last: bool,
+    },
     /// Nothing is there.
     Nothing,
     /// Its end.
@@ -71,7 +81,8 @@ impl Outbox {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.batches.is_empty()
+        // One that was made room in and then not used may be there.
+        self.batches.iter().all(Batch::is_empty)
     }
 
     /// Adds frames.
@@ -105,11 +116,10 @@ impl Outbox {
         };
         let batch = self.open();
         match source.read(batch, &room) {
-            Ok(0) => Ok(Taken::End),
-            Ok(length) => {
-                let full = length == room.bytes();
+            Ok(Read { length: 0, is_last }) => Ok(if is_last { Taken::End } else { Taken::Nothing }),
+            Ok(Read { length, is_last }) => {
                 batch.commit(&room, length, head);
-                Ok(Taken::Bytes(length, full))
+                Ok(Taken::Bytes { length, is_full: length == room.bytes(), is_last })
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Taken::Nothing),
             Err(error) => Err(error),

@@ -9,7 +9,7 @@ use std::task::{Context, Waker};
 use tokio::net::TcpStream;
 
 use crate::drivers::tunnel::error::{OpenError, StreamError};
-use crate::model::baggage::Baggage;
+use crate::model::baggage::BaggageText;
 use crate::runtime::budget::{Permit, Share};
 use crate::runtime::edge;
 use crate::runtime::traffic::{Sender, Traffic};
@@ -38,7 +38,7 @@ pub(super) struct Port {
     account: Option<Permit>,
     /// Why nothing more moves in either direction.
     pub(super) broken: Option<StreamError>,
-    pub(super) answer: Option<Result<Baggage, OpenError>>,
+    pub(super) answer: Option<Result<BaggageText, OpenError>>,
     /// Whether the stream was answered.
     pub(super) accepted: bool,
     /// Waits for something to write to the socket.

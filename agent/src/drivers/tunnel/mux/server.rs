@@ -18,7 +18,7 @@ use crate::drivers::tunnel::connect::{ConnectError, ConnectRequest};
 use crate::drivers::tunnel::error::{ResetReason, StreamError, TunnelError};
 use crate::drivers::tunnel::refusal::{Cause, Refusal};
 use crate::drivers::tunnel::settings::Config;
-use crate::model::baggage::Baggage;
+use crate::model::baggage::BaggageText;
 use crate::runtime::budget::Share;
 use crate::runtime::records::Records;
 
@@ -147,7 +147,7 @@ impl MuxRespond {
     ///
     /// # Errors
     /// [`StreamError`] when the peer gave up meanwhile, or the tunnel ended.
-    pub fn accept(mut self, baggage: Option<&Baggage>) -> Result<MuxStream, StreamError> {
+    pub fn accept(mut self, baggage: Option<&BaggageText>) -> Result<MuxStream, StreamError> {
         let stream = self.0.take().ok_or(TunnelError::Closed)?;
         stream.accept(baggage)?;
         Ok(stream)

@@ -1,5 +1,6 @@
 //! One stream, and how it becomes one with a socket.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
@@ -18,7 +19,7 @@ use super::outbox::{Source, Taken};
 use super::port::{Outlet, wait};
 use crate::drivers::tunnel::error::{ResetReason, StreamError};
 use crate::drivers::tunnel::refusal::Refusal;
-use crate::model::baggage::Baggage;
+use crate::model::baggage::BaggageText;
 use crate::runtime::budget::Share;
 use crate::runtime::traffic::{Sender, Traffic};
 
@@ -74,24 +75,19 @@ impl MuxStream {
     /// # Errors
     /// [`RelayError`]
     pub async fn send_all(&self, socket: &TcpStream, traffic: &Traffic, sender: Sender) -> Result<(), RelayError> {
-        let mut source = Source::Take(socket);
-        if self.early > 0 {
-            traffic.moved(sender, self.early);
-            source = Source::TakeAfter(self.early, socket);
-        }
+        let early = Cell::new(self.early);
+        traffic.moved(sender, self.early);
         let mut records = 1;
         let mut turn = 0;
         loop {
             let credit = self.credit_unless_reset(socket).await?;
-            match self.core.take_from(
-                self.id,
-                std::mem::replace(&mut source, Source::Take(socket)),
-                credit.min(TURN),
-                records,
-            )? {
-                Taken::Bytes(length, full) => {
+            match self.core.take_from(self.id, Source::TakeAfter(&early, socket), credit.min(TURN), records)? {
+                Taken::Bytes { length, is_full, is_last } => {
                     traffic.moved(sender, length);
-                    records = if full { RECORDS } else { 1 };
+                    if is_last {
+                        break;
+                    }
+                    records = if is_full { RECORDS } else { 1 };
                     turn += length;
                     if turn >= TURN {
                         turn = 0;
@@ -140,7 +136,7 @@ impl MuxStream {
     }
 
     /// Answers the request that the stream began with.
-    pub(super) fn accept(&self, baggage: Option<&Baggage>) -> Result<(), StreamError> {
+    pub(super) fn accept(&self, baggage: Option<&BaggageText>) -> Result<(), StreamError> {
         self.core.port(self.id, |port| port.accepted = true)?;
         self.core.with(|inner| inner.machine.accept(self.id, baggage))
     }

@@ -14,7 +14,7 @@ async fn a_refusal_comes_with_its_reason() {
     assert!(!error.is_safe_to_retry());
     assert_eq!(tunnel.client.live(), 0);
     let opened = tunnel.client.open(&to(App::Stall)).await.unwrap();
-    assert_eq!(&*opened.baggage.service_name, "server");
+    assert_eq!(&*opened.baggage.read().service_name, "server");
     assert_eq!(tunnel.client.live(), 1);
 }
 

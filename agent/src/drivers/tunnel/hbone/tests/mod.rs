@@ -20,7 +20,7 @@ use super::Stream;
 use super::client::{Client, handshake};
 use super::server::{Incoming, serve};
 use crate::drivers::tunnel::{Config, ConnectRequest, Refusal, ResetReason, StreamError, TunnelError};
-use crate::model::baggage::Baggage;
+use crate::model::baggage::BaggageText;
 
 /// What the server's application does with a connection; its port says which.
 #[derive(Clone, Copy)]
@@ -69,7 +69,7 @@ async fn application(incoming: Incoming) {
     if is(App::Deaf) {
         return std::future::pending().await;
     }
-    let Ok(mut stream) = respond.accept(Some(&Baggage::parse("service.name=server"))) else { return };
+    let Ok(mut stream) = respond.accept(Some(&BaggageText::received("service.name=server"))) else { return };
     let _ = match port {
         _ if is(App::Echo) => echo(&mut stream).await,
         _ if is(App::Sum) => sum(&mut stream).await,

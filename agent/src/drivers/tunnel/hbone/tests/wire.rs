@@ -27,7 +27,7 @@ async fn the_client_sends_a_plain_connect() {
     driving.spawn(connection);
     let request = ConnectRequest {
         authority: "web.demo.svc.cluster.local:8080".parse::<Authority>().unwrap(),
-        baggage: Baggage::parse("k8s.cluster.name=c,k8s.namespace.name=demo"),
+        baggage: BaggageText::received("k8s.cluster.name=c,k8s.namespace.name=demo"),
         forwarded: Some(Forwarded::parse(r#"for="10.0.0.9:999";host=web"#)),
         traceparent: Some(Traceparent::new(1, 2)),
     };

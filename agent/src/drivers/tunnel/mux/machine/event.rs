@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::drivers::tunnel::connect::{ConnectError, ConnectRequest};
 use crate::drivers::tunnel::error::ResetReason;
 use crate::drivers::tunnel::refusal::Refusal;
-use crate::model::baggage::Baggage;
+use crate::model::baggage::BaggageText;
 
 /// What happened.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum Event {
     /// The client asks for a connection.
     Open(u32, Box<Result<ConnectRequest, ConnectError>>),
     /// The server has made it.
-    Accepted(u32, Box<Baggage>),
+    Accepted(u32, BaggageText),
     /// The server has not, and will not.
     Refused(u32, Refusal),
     /// Bytes came; where they lie in what was received.

@@ -9,7 +9,7 @@ use crate::drivers::tunnel::error::{NotProcessed, ResetReason, StreamError, Tunn
 use crate::drivers::tunnel::mux::frame::{HEADER, Header, Kind, Parser};
 use crate::drivers::tunnel::mux::payload;
 use crate::drivers::tunnel::refusal::Refusal;
-use crate::model::baggage::Baggage;
+use crate::model::baggage::BaggageText;
 
 /// What either side may send in a stream before it has been given more, in bytes. Part of the protocol.
 pub const FIRST_CREDIT: u32 = 256 * 1024;
@@ -91,7 +91,7 @@ impl<P: Default> Machine<P> {
             limits,
         };
         let streams = if side == Side::Server { machine.limits.max_streams } else { 0 };
-        machine.send(0, Kind::Hello, &payload::hello(streams));
+        put(&mut machine.out, 0, Kind::Hello, |into| payload::hello(streams, into));
         machine
     }
 
@@ -100,7 +100,7 @@ impl<P: Default> Machine<P> {
         std::mem::take(&mut self.out)
     }
 
-    /// Whether there is any.
+    /// Whether there are any.
     #[must_use]
     pub fn has_output(&self) -> bool {
         !self.out.is_empty()
@@ -144,7 +144,7 @@ impl<P: Default> Machine<P> {
         self.can_open()?;
         self.newest += 1;
         self.streams.insert(self.newest, Stream::new());
-        self.send(self.newest, Kind::Open, &payload::open(request));
+        put(&mut self.out, self.newest, Kind::Open, |into| payload::open(request, into));
         Ok(self.newest)
     }
 
@@ -152,10 +152,9 @@ impl<P: Default> Machine<P> {
     ///
     /// # Errors
     /// When the client gave up meanwhile.
-    pub fn accept(&mut self, id: u32, baggage: Option<&Baggage>) -> Result<(), StreamError> {
-        let stream = self.alive(id)?;
-        stream.phase = Phase::Open;
-        self.send(id, Kind::Accept, &payload::accept(baggage));
+    pub fn accept(&mut self, id: u32, baggage: Option<&BaggageText>) -> Result<(), StreamError> {
+        self.alive(id)?.phase = Phase::Open;
+        put(&mut self.out, id, Kind::Accept, |into| payload::accept(baggage, into));
         Ok(())
     }
 
@@ -163,7 +162,7 @@ impl<P: Default> Machine<P> {
     pub fn refuse(&mut self, id: u32, refusal: Refusal) {
         if let Ok(stream) = self.alive(id) {
             stream.phase = Phase::Gone;
-            self.send(id, Kind::Refuse, &payload::refuse(refusal));
+            put(&mut self.out, id, Kind::Refuse, |into| payload::refuse(refusal, into));
         }
     }
 
@@ -284,7 +283,14 @@ impl<P: Default> Machine<P> {
     }
 
     pub(super) fn send(&mut self, stream: u32, kind: Kind, payload: &[u8]) {
-        self.out.extend_from_slice(&Header::encode(stream, kind, payload.len()));
-        self.out.extend_from_slice(payload);
+        put(&mut self.out, stream, kind, |into| into.extend_from_slice(payload));
     }
+}
+
+fn put(frames: &mut Vec<u8>, stream: u32, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
+    let at = frames.len();
+    frames.extend(Header::encode(stream, kind, 0));
+    write(frames);
+    let length = frames.len() - at - HEADER;
+    frames[at..at + HEADER].copy_from_slice(&Header::encode(stream, kind, length));
 }

@@ -88,7 +88,7 @@ impl<P: Default> Machine<P> {
             }
             Kind::Accept => {
                 stream.phase = Phase::Open;
-                Event::Accepted(id, Box::new(payload::read_accept(payload)?))
+                Event::Accepted(id, payload::read_accept(payload)?)
             }
             Kind::Refuse => {
                 stream.phase = Phase::Gone;

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::tunnels::{LONG, application, echo, pattern, relay, run, sockets, to, tunnel, until};
 use crate::drivers::tunnel::mux::MuxClient;
+use crate::drivers::tunnel::mux::machine::EARLY;
 use crate::drivers::tunnel::{Config, FirstBytes, OpenError, Refusal, ResetReason};
 use crate::runtime::traffic::Sender;
 
@@ -73,6 +74,57 @@ fn what_is_said_while_the_answer_is_awaited_goes_along_too() {
 }
 
 #[test]
+fn more_goes_along_up_to_as_much_as_may() {
+    run(async {
+        let (client, _server) = tunnel(&Config::default()).await;
+        let port = application(echo).await;
+        let text = pattern(SAID, 3);
+        let (mut near, far) = sockets().await;
+        {
+            let first = FirstBytes::of(&far);
+            let gone_along = || first.to_be_sent(usize::MAX).map(|(_, sent)| sent);
+            let request = to(2);
+            let saying = async {
+                for part in [0..1000, 1000..1001, 1001..SAID] {
+                    let all = part.end.min(EARLY);
+                    near.write_all(&text[part]).await.unwrap();
+                    until("it goes along", || gone_along() == Some(all)).await;
+                }
+            };
+            tokio::select! {
+                answer = client.open(&request, &first) => panic!("{answer:?}"),
+                () = saying => {}
+            }
+        }
+        let (stream, _) = client.open(&to(port), &FirstBytes::of(&far)).await.unwrap();
+        let relayed = spawn_local(relay(stream, far, Sender::Client));
+        near.shutdown().await.unwrap();
+        let mut back = Vec::new();
+        near.read_to_end(&mut back).await.unwrap();
+        assert!(back == text, "{} bytes came back", back.len());
+        assert_eq!(relayed.await.unwrap().unwrap().of(Sender::Client).get(), SAID as u64);
+    });
+}
+
+#[test]
+fn an_end_that_follows_waits_for_the_answer() {
+    run(async {
+        let (client, _server) = tunnel(&Config::default()).await;
+        let port = application(echo).await;
+        let (mut near, far) = sockets().await;
+        near.write_all(b"hello").await.unwrap();
+        near.shutdown().await.unwrap();
+        assert!(goes_along(&client, &far, LONG).await);
+        let (stream, _) = client.open(&to(port), &FirstBytes::of(&far)).await.unwrap();
+        let relayed = spawn_local(relay(stream, far, Sender::Client));
+        let mut back = String::new();
+        near.read_to_string(&mut back).await.unwrap();
+        assert_eq!(back, "hello");
+        relayed.await.unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_refusal_leaves_it_where_it_was() {
     run(async {
         let (client, _server) = tunnel(&Config::default()).await;
@@ -83,10 +135,12 @@ fn a_refusal_leaves_it_where_it_was() {
             assert_eq!(client.open(&to(1), &first).await.unwrap_err(), OpenError::Refused(Refusal::DENIED));
             assert!(!first.are_under_way(), "the peer has said that nobody got it");
         }
+        // Without anything else that happens to the socket.
+        let mut left = [0; 5];
+        far.read_exact(&mut left).await.unwrap();
+        assert_eq!(&left, b"hello");
         near.shutdown().await.unwrap();
-        let mut left = String::new();
-        far.read_to_string(&mut left).await.unwrap();
-        assert_eq!(left, "hello");
+        assert_eq!(far.read(&mut left).await.unwrap(), 0);
     });
 }
 

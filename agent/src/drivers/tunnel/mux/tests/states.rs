@@ -5,7 +5,7 @@ use super::super::machine::{EARLY, FIRST_CREDIT};
 use super::*;
 use crate::drivers::tunnel::{Cause, ConnectRequest, NotProcessed, Refusal, ResetReason, TunnelError};
 use crate::model::authority::Authority;
-use crate::model::baggage::Baggage;
+use crate::model::baggage::BaggageText;
 
 fn request() -> ConnectRequest {
     ConnectRequest::to("10.0.0.1:80".parse::<Authority>().unwrap())
@@ -16,8 +16,10 @@ fn opened() -> (Machine<()>, Machine<()>, u32) {
     let (mut client, mut server) = pair();
     let id = client.open(&request()).unwrap();
     assert_eq!(carry(&mut client, &mut server), [Event::Open(id, Box::new(Ok(request())))]);
-    server.accept(id, Some(&Baggage::parse("service.name=web"))).unwrap();
-    assert!(matches!(&carry(&mut server, &mut client)[..], [Event::Accepted(1, baggage)] if !baggage.is_empty()));
+    server.accept(id, Some(&BaggageText::received("service.name=web"))).unwrap();
+    assert!(
+        matches!(&carry(&mut server, &mut client)[..], [Event::Accepted(1, baggage)] if !baggage.read().is_empty())
+    );
     (client, server, id)
 }
 

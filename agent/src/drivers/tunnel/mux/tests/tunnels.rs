@@ -18,7 +18,7 @@ use crate::drivers::tunnel::{
     Cause, Config, ConnectRequest, FirstBytes, NotProcessed, OpenError, Refusal, ResetReason, StreamError, TunnelError,
 };
 use crate::model::authority::Authority;
-use crate::model::baggage::Baggage;
+use crate::model::baggage::BaggageText;
 use crate::runtime::budget::Budget;
 use crate::runtime::traffic::{Sender, Traffic};
 
@@ -39,7 +39,7 @@ pub(super) fn run(test: impl Future<Output = ()>) {
 
 pub(super) fn to(port: u16) -> ConnectRequest {
     let mut request = ConnectRequest::to(format!("10.0.0.1:{port}").parse::<Authority>().unwrap());
-    request.baggage = Baggage::parse("service.name=client");
+    request.baggage = BaggageText::received("service.name=client");
     request
 }
 
@@ -79,7 +79,7 @@ pub(super) async fn tunnel(config: &Config) -> (MuxClient, Server) {
 
 async fn handle(MuxIncoming { request, mut respond }: MuxIncoming, live: Rc<Cell<usize>>) {
     let request = request.unwrap();
-    assert!(!request.baggage.is_empty());
+    assert!(!request.baggage.read().is_empty());
     let Authority::Address(address) = request.authority else { panic!("{request:?}") };
     live.set(live.get() + 1);
     match address.port() {
@@ -91,7 +91,7 @@ async fn handle(MuxIncoming { request, mut respond }: MuxIncoming, live: Rc<Cell
         }
         port => match TcpStream::connect(("127.0.0.1", port)).await {
             Ok(socket) => {
-                if let Ok(stream) = respond.accept(Some(&Baggage::parse("service.name=server"))) {
+                if let Ok(stream) = respond.accept(Some(&BaggageText::received("service.name=server"))) {
                     let _torn = relay(stream, socket, Sender::Server).await;
                 }
             }
@@ -123,7 +123,7 @@ pub(super) async fn echo(mut socket: TcpStream) {
 /// A client application's end of a connection through the tunnel.
 async fn connect(client: &MuxClient, port: u16) -> TcpStream {
     let (stream, baggage) = client.open(&to(port), &FirstBytes::none()).await.unwrap();
-    assert!(!baggage.is_empty());
+    assert!(!baggage.read().is_empty());
     let (near, far) = sockets().await;
     spawn_local(async move { drop(relay(stream, far, Sender::Client).await) });
     near
