@@ -12,6 +12,12 @@ pub const PLAINTEXT_PORT: u16 = 15006;
 /// Peers' tunnels arrive here.
 pub const HBONE_PORT: u16 = 15008;
 
+/// The first packet of a captured connection is sent again after an eighth of the usual time: it crosses `lo`, and is lost only while no
+/// agent is there.
+pub const SYN_RETRY_FRACTION: u32 = 8;
+/// Each try waits twice as long as the one before, so with these tries more all of them together take as long as usual.
+pub const SYN_RETRIES_MORE: i32 = 3;
+
 /// `PODS`: how many pods one agent can enrol.
 pub const MAX_PODS: usize = 4096;
 /// `ORIGINAL_DESTINATIONS`: captured connections that the agent has not accepted yet.

@@ -132,6 +132,12 @@ impl SockOps {
         load32::<{ offset_of!(bpf_sock_ops, bpf_sock_ops_cb_flags) }, _>(self.0)
     }
 
+    /// What the kernel learns if the program returns 1.
+    #[inline(always)]
+    pub(crate) fn set_reply(self, reply: u32) {
+        store32::<{ offset_of!(bpf_sock_ops, __bindgen_anon_1) }, _>(self.0, reply);
+    }
+
     #[inline(always)]
     pub(crate) fn socket(self) -> Option<*mut bpf_sock> {
         let socket = load64::<{ offset_of!(bpf_sock_ops, __bindgen_anon_2) }, _>(self.0) as *mut bpf_sock;

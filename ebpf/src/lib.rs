@@ -9,6 +9,7 @@
 //! | `ORIGINAL_DESTINATIONS` | [`abi::SourceKey`] → [`abi::OriginalDestination`] | sockops | agent, which takes the entry out | 262,144 | counted; the agent finds no entry and resets the connection |
 //! | `ADMITTED_FLOWS` | [`abi::Flow`] → [`abi::admitted`] | sockops | inbound | 262,144 | counted; the flow counts as plain text from outside |
 //! | `KUBELETS` | cgroup id → netns cookie of the node | agent | connect | 16 | the agent cannot let the kubelet's probes in and says so |
+//! | `SYN_RETRY` | 0 → ticks until the first packet of a captured connection is sent again | agent | sockops | 1 | - |
 //! | `VERDICTS` | [`abi_direct::VerdictKey`] → number of the verdict | agent; sockops takes out what failed | connect, inbound | 65,536 | the agent relays |
 //! | `LEASE` | 0 → until when verdicts count | agent | connect | 1 | - |
 //! | `DIRECT_FLOWS` | [`abi::Flow`] → [`abi_direct::DirectFlow`] | sockops, inbound | sockops, inbound, agent | 262,144 | counted; the connection is cut off before it carries anything |

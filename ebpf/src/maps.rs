@@ -39,6 +39,10 @@ pub(crate) static KUBELETS: HashMap<u64, u64, MAX_KUBELETS, NO_PREALLOC> = HashM
 #[btf_map]
 pub(crate) static LISTENERS: SockHash<ListenerKey, MAX_LISTENERS> = SockHash::new();
 
+/// After how many of the kernel's ticks the first packet of a captured connection is sent again; 0 as usual.
+#[btf_map]
+pub(crate) static SYN_RETRY: Array<u32, 1> = Array::new();
+
 /// Who may connect directly to what, with the number of the agent's grant.
 #[btf_map]
 pub(crate) static VERDICTS: HashMap<VerdictKey, u64, MAX_VERDICTS, NO_PREALLOC> = HashMap::new();

@@ -2,19 +2,25 @@
 
 use aya_ebpf::bindings::{
     BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
-    BPF_TCP_CLOSE, BPF_TCP_FIN_WAIT2,
+    BPF_SOCK_OPS_TIMEOUT_INIT, BPF_TCP_CLOSE, BPF_TCP_FIN_WAIT2, bpf_sock_ops,
 };
-use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
+use aya_ebpf::helpers::generated::{bpf_getsockopt, bpf_ktime_get_boot_ns, bpf_setsockopt};
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
-use sotto_ebpf::abi::{Counter, Flow, OUTBOUND_PORT, OriginalDestination, SocketNote, SourceKey, admitted};
+use sotto_ebpf::abi::{
+    Counter, Flow, OUTBOUND_PORT, OriginalDestination, SYN_RETRIES_MORE, SocketNote, SourceKey, admitted,
+};
 use sotto_ebpf::decide::redirect::forget_when_closed;
 
 use crate::context::SockOps;
 use crate::direct;
-use crate::maps::{ADMITTED_FLOWS, ORIGINAL_DESTINATIONS, count, note, note_mut};
+use crate::maps::{ADMITTED_FLOWS, ORIGINAL_DESTINATIONS, SYN_RETRY, count, note, note_mut};
 
 const BPF_ANY: u64 = 0;
+const IPPROTO_TCP: i32 = 6;
+const TCP_SYNCNT: i32 = 7;
+/// The kernel takes what the program has replied.
+const REPLIED: u32 = 1;
 const FIN_WAIT_2: u32 = BPF_TCP_FIN_WAIT2 as u32;
 const CLOSE: u32 = BPF_TCP_CLOSE as u32;
 
@@ -23,6 +29,7 @@ fn sotto_sockops(ctx: SockOpsContext) -> u32 {
     let call = SockOps(ctx.ops);
     match call.operation() {
         BPF_SOCK_OPS_TCP_CONNECT_CB => connecting(&ctx, call),
+        BPF_SOCK_OPS_TIMEOUT_INIT => return first_wait(call),
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => established(call),
         BPF_SOCK_OPS_STATE_CB => match call.new_state() {
             FIN_WAIT_2 => half_closed(call),
@@ -49,6 +56,36 @@ fn connecting(ctx: &SockOpsContext, call: SockOps) {
         SocketNote::DELIVERY => admit(ctx, call, admitted::DELIVERY),
         SocketNote::KUBELET => admit(ctx, call, admitted::KUBELET),
         _ => {}
+    }
+}
+
+/// How long a socket waits for the answer to its first packet. One whose first packet is held while no agent is there comes to the
+/// next one soon.
+#[inline(always)]
+fn first_wait(call: SockOps) -> u32 {
+    if note_of(call).is_none_or(|note| note.kind != SocketNote::CAPTURED) {
+        return 0;
+    }
+    let ticks = SYN_RETRY.get(0).copied().unwrap_or(0);
+    if ticks == 0 || !try_more_often(call) {
+        return 0;
+    }
+    call.set_reply(ticks);
+    REPLIED
+}
+
+/// Keeps how long all tries take together.
+#[inline(always)]
+fn try_more_often(call: SockOps) -> bool {
+    let mut tries: i32 = 0;
+    let context: *mut bpf_sock_ops = call.0;
+    // SAFETY: the helpers take the program's own context, and read or write a value of the length that they are told.
+    unsafe {
+        if bpf_getsockopt(context.cast(), IPPROTO_TCP, TCP_SYNCNT, (&raw mut tries).cast(), 4) != 0 {
+            return false;
+        }
+        tries += SYN_RETRIES_MORE;
+        bpf_setsockopt(context.cast(), IPPROTO_TCP, TCP_SYNCNT, (&raw mut tries).cast(), 4) == 0
     }
 }
 

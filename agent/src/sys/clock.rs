@@ -1,6 +1,9 @@
-//! Whether the machine's clock is kept right.
+//! The machine's clock: whether it is kept right, and how finely the kernel counts.
 
 use std::io;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_getres};
 
 /// Whether something (chrony, systemd-timesyncd …) keeps the clock in step with others, as it told the kernel.
 ///
@@ -16,9 +19,23 @@ pub fn is_synchronised() -> io::Result<bool> {
     }
 }
 
+/// How long one of the kernel's ticks (jiffies) is: the coarse clock goes by them.
+///
+/// # Errors
+/// When the kernel has no such clock.
+pub fn tick() -> io::Result<Duration> {
+    Ok(clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tick_is_some_milliseconds() {
+        let tick = tick().unwrap();
+        assert!((Duration::from_millis(1)..=Duration::from_millis(10)).contains(&tick), "{tick:?}");
+    }
 
     #[test]
     fn the_kernel_is_asked() {

@@ -18,7 +18,7 @@ use super::pins::Pins;
 use crate::sys::cgroup;
 
 /// Every map of the object; all are pinned.
-const MAPS: [&str; 13] = [
+const MAPS: [&str; 14] = [
     "PODS",
     "SOCKETS",
     "ORIGINAL_DESTINATIONS",
@@ -26,6 +26,7 @@ const MAPS: [&str; 13] = [
     "KUBELETS",
     "LISTENERS",
     "COUNTERS",
+    "SYN_RETRY",
     "VERDICTS",
     "LEASE",
     "DIRECT_FLOWS",

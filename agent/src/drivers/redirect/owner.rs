@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, SockHash};
-use sotto_ebpf::abi::{Address, Flow, ListenerKey, OriginalDestination, PodAddresses, Role, SourceKey};
+use sotto_ebpf::abi::{
+    Address, Flow, ListenerKey, OriginalDestination, PodAddresses, Role, SYN_RETRY_FRACTION, SourceKey,
+};
 use sotto_ebpf::abi_direct::DirectFlow;
 
 use super::config::Config;
@@ -23,8 +25,8 @@ use super::maps::sockets::Sockets;
 use super::maps::verdicts::Verdicts;
 use super::pins::Pins;
 use super::pods;
-use crate::sys::bpf;
 use crate::sys::netns::{Netns, NetnsCookie};
+use crate::sys::{bpf, clock};
 
 /// The programs and maps of one node's agent.
 ///
@@ -69,6 +71,7 @@ impl Redirect {
             pins,
         };
         redirect.adopt_pods()?;
+        hurry_first_packets(&mut redirect.programs)?;
         redirect.programs.attach(&cgroup, &redirect.pins)?;
         for predecessor in redirect.predecessors()? {
             tracing::warn!(path = %predecessor.display(), "an agent with another layout was here: its pods stay held until they are enrolled again");
@@ -292,6 +295,20 @@ fn sockets(pins: &Pins) -> Result<Sockets, RedirectError> {
     open("SOCKETS")
         .and_then(|notes| Sockets::new(notes, open("ORIGINAL_DESTINATIONS")?))
         .map_err(RedirectError::kernel("use the maps SOCKETS and ORIGINAL_DESTINATIONS"))
+}
+
+/// A connection that is held while no agent is there tries more often than others.
+fn hurry_first_packets(programs: &mut Programs) -> Result<(), RedirectError> {
+    let mut retry: Array<MapData, u32> = programs.take_map("SYN_RETRY")?.try_into().map_err(unusable("SYN_RETRY"))?;
+    // Without the clock it tries as often as others.
+    let ticks = clock::tick().map_or(0, retry_ticks);
+    retry.set(0, ticks, 0).map_err(RedirectError::kernel("change the map SYN_RETRY"))
+}
+
+/// The kernel's own wait is a second (RFC 6298, section 2).
+fn retry_ticks(tick: Duration) -> u32 {
+    let wait = Duration::from_secs(1) / SYN_RETRY_FRACTION;
+    u32::try_from(wait.as_nanos() / tick.as_nanos().max(1)).unwrap_or(0)
 }
 
 /// The maps of direct connections. Nothing goes directly until somebody says so again.

@@ -184,6 +184,10 @@ async fn arrive(shard: &PodShard, peer: &Peer, incoming: Incoming) -> Option<Arr
             return None;
         }
     };
+    if peer.protocol == Protocol::Hbone {
+        // h2 sends each answer at once; others that are ready by now go along with this one.
+        tokio::task::yield_now().await;
+    }
     match dialled {
         Ok(server) => accept(shard, connection, at, respond).map(|(record, stream)| Arrival {
             record,

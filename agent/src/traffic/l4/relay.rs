@@ -6,12 +6,12 @@
 //! An idle connection holds no buffer: a thread's connections share one scratch buffer that is only used between two awaits.
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -22,6 +22,7 @@ use crate::drivers::tunnel::mux::{self, MuxStream};
 use crate::drivers::tunnel::stream::Stream;
 use crate::drivers::tunnel::{ResetReason, StreamError};
 use crate::model::policy::evaluate::Verdict;
+use crate::runtime::edge;
 use crate::runtime::traffic::Sender;
 pub use crate::runtime::traffic::Traffic;
 
@@ -292,14 +293,18 @@ async fn into_stream(from: &TcpStream, to: &mut SendHalf, count: &Cell<u64>) -> 
     let mut size = SMALLEST_READ;
     let mut buffer = BytesMut::new();
     loop {
-        buffer.reserve(size);
-        match from.try_read_buf(&mut buffer) {
-            Ok(0) => break,
-            Ok(length) => {
-                size = if length >= size { (size * 2).min(LARGEST_READ) } else { size };
-                let mut bytes = buffer.split().freeze();
-                unless_source_reset(pin!(to.send(&mut bytes)), from).await??;
-                count.set(count.get() + length as u64);
+        let read = if size == SMALLEST_READ { read_little(from) } else { read_much(from, &mut buffer, size) };
+        match read {
+            Ok((mut bytes, is_last)) => {
+                let length = bytes.len();
+                if length > 0 {
+                    size = if length >= size { (size * 2).min(LARGEST_READ) } else { size };
+                    unless_source_reset(pin!(to.send(&mut bytes)), from).await??;
+                    count.set(count.get() + length as u64);
+                }
+                if is_last {
+                    break;
+                }
                 turn.spend(length).await;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -311,6 +316,22 @@ async fn into_stream(from: &TcpStream, to: &mut SendHalf, count: &Cell<u64>) -> 
     }
     to.finish()?;
     Ok(())
+}
+
+/// Reads what fits into a small piece of memory of its own, and says whether nothing comes after it.
+fn read_little(from: &TcpStream) -> io::Result<(Bytes, bool)> {
+    BUFFER.with_borrow_mut(|buffer| {
+        let buffer = &mut buffer[..SMALLEST_READ];
+        let read = edge::read(from, &mut [IoSliceMut::new(buffer)])?;
+        Ok((Bytes::copy_from_slice(&buffer[..read.length]), read.is_last))
+    })
+}
+
+/// Reads at most `size` bytes to where they stay.
+fn read_much(from: &TcpStream, buffer: &mut BytesMut, size: usize) -> io::Result<(Bytes, bool)> {
+    buffer.reserve(size);
+    let length = from.try_read_buf(buffer)?;
+    Ok((buffer.split().freeze(), length == 0))
 }
 
 /// The peer may reset the stream while the socket has nothing to say.

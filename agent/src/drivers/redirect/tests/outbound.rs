@@ -1,8 +1,9 @@
 //! What an enrolled pod's applications dial.
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt::TcpFastOpenConnect};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -137,6 +138,22 @@ fn connections_wait_while_nobody_listens() {
         }
     }
     assert_eq!(redirect.counters().unwrap().refused_no_listener, 0, "none was refused");
+}
+
+#[test]
+fn what_waits_tries_often_and_as_long_as_without_us() {
+    let Some(lab) = Lab::new() else { return };
+    let redirect = lab.load_and_enrol();
+    // One more try, after a second, and two seconds for that one.
+    for (key, value) in [("tcp_syn_retries", "1"), ("tcp_syn_linear_timeouts", "0")] {
+        let path = format!("/proc/sys/net/ipv4/{key}");
+        lab.pod.run(|| fs::exists(&path).unwrap().then(|| fs::write(&path, value).unwrap()));
+    }
+    let begun = Instant::now();
+    let error = lab.pod.connect(address(NOWHERE[0])).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert!(begun.elapsed() >= Duration::from_secs(3), "it gave up after {:?}", begun.elapsed());
+    assert_eq!(redirect.counters().unwrap().held_syns, 5, "125, 250, 500 and 1000 ms after one another");
 }
 
 #[test]
