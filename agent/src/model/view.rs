@@ -12,27 +12,30 @@ use super::workload::{ObjectName, Workload};
 /// Everything known of the mesh, indexed. Built by one writer, shared behind an `Arc`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct MeshView {
-    workloads: HashMap<ObjectName, Arc<Workload>>,
+    workloads: HashMap<ObjectName, Known>,
     by_ip: HashMap<IpAddr, Arc<Workload>>,
     services: HashMap<ObjectName, Arc<Service>>,
     by_vip: HashMap<IpAddr, Arc<Service>>,
     headless: HashMap<SocketAddr, Arc<Service>>,
     policies: Policies,
-    policies_by_pod: HashMap<ObjectName, Slot>,
 }
 
-/// A pod's policies, once somebody has asked for them: only the agent of the pod's own node ever does.
-#[derive(Debug, Default)]
-struct Slot(OnceLock<Arc<WorkloadPolicies>>);
+/// A pod.
+#[derive(Debug)]
+struct Known {
+    workload: Arc<Workload>,
+    /// Its policies, once somebody has asked for them: only the agent of the pod's own node ever does.
+    policies: OnceLock<Arc<WorkloadPolicies>>,
+}
 
 /// What has been asked for makes no difference between views.
-impl PartialEq for Slot {
-    fn eq(&self, _: &Self) -> bool {
-        true
+impl PartialEq for Known {
+    fn eq(&self, other: &Self) -> bool {
+        self.workload == other.workload
     }
 }
 
-impl Eq for Slot {}
+impl Eq for Known {}
 
 /// What an address that a client asked for stands for.
 #[derive(Clone, Debug)]
@@ -68,7 +71,7 @@ impl MeshView {
     #[must_use]
     pub fn with_policies(mut self, policies: Policies) -> Self {
         self.policies = policies;
-        self.policies_by_pod = self.workloads.keys().map(|pod| (pod.clone(), Slot::default())).collect();
+        self.workloads.values_mut().for_each(|known| known.policies = OnceLock::new());
         self
     }
 
@@ -81,12 +84,9 @@ impl MeshView {
     /// The policies that apply to a pod; put together at the first call. None for a pod that is not known.
     #[must_use]
     pub fn policies_of(&self, pod: &ObjectName) -> Option<Arc<WorkloadPolicies>> {
-        let workload = self.workloads.get(pod)?;
+        let Known { workload, policies } = self.workloads.get(pod)?;
         let find = || Arc::new(self.policies.of(&pod.namespace, &workload.labels));
-        match self.policies_by_pod.get(pod) {
-            Some(slot) => Some(Arc::clone(slot.0.get_or_init(find))),
-            None => Some(find()),
-        }
+        Some(Arc::clone(policies.get_or_init(find)))
     }
 
     /// What `address` stands for.
@@ -119,7 +119,7 @@ impl MeshView {
     /// A pod by namespace and name.
     #[must_use]
     pub fn workload(&self, pod: &ObjectName) -> Option<&Arc<Workload>> {
-        self.workloads.get(pod)
+        self.workloads.get(pod).map(|known| &known.workload)
     }
 
     /// A service by its DNS name, as [`Service::hostname`] spells it.
@@ -132,7 +132,7 @@ impl MeshView {
 
     /// All pods, in no order.
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
-        self.workloads.values()
+        self.workloads.values().map(|known| &known.workload)
     }
 
     /// All services, in no order.
@@ -150,7 +150,7 @@ impl MeshView {
                 }
             }
         }
-        self.workloads.insert(workload.pod.clone(), workload);
+        self.workloads.insert(workload.pod.clone(), Known { workload, policies: OnceLock::new() });
     }
 
     fn add_service(&mut self, service: Arc<Service>) {

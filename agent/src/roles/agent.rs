@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::pages::connections::Tables;
 use super::pages::routes::{self, Addresses, Shown};
+use super::rest::give_back;
 use super::signals::EndingSignals;
 use crate::control::diagnose::dump::agent::AgentConfig;
 use crate::control::enroll::locate::Locate;
@@ -33,9 +34,9 @@ use crate::runtime::budget::Budget;
 use crate::runtime::drain::Drain;
 use crate::runtime::ready::Readiness;
 use crate::runtime::shards::{self, Commands};
+use crate::sys::limits;
 use crate::sys::netns::NetnsCookie;
 use crate::sys::profile::{heap, modules};
-use crate::sys::{limits, memory};
 use crate::telemetry::log::LogControl;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::series::Limits;
@@ -316,13 +317,14 @@ impl Agent {
         let stopped = CancellationToken::new();
         let announcing =
             announce.map(|announce| announce(Told { mesh: tell, enrolment, on_exit, stop: stopped.clone() }));
+        let resting = give_back(readiness.clone(), mesh.clone());
         let background = async {
             tokio::join!(
                 follow(sender, stopped.clone()),
                 OptionFuture::from(announcing),
                 stopped.run_until_cancelled(renewal),
                 stopped.run_until_cancelled(kubelet),
-                stopped.run_until_cancelled(forget_start(readiness.clone())),
+                stopped.run_until_cancelled(resting),
                 director.run(asked, closing.clone(), stopped.clone()),
                 join_all(servers.into_iter().map(|server| server.serve(stopped.cancelled()))),
             );
@@ -354,16 +356,6 @@ impl Agent {
         };
         let (result, ()) = tokio::join!(work, background);
         result
-    }
-}
-
-/// Once everything is there, gives back what only the start needed.
-async fn forget_start(readiness: Readiness) {
-    readiness.ready().await;
-    match memory::forget_unused() {
-        Ok(bytes) => tracing::debug!(bytes, "code of the start is no longer mapped"),
-        // The agent is then larger than it need be, and that is all.
-        Err(error) => tracing::debug!(%error, "memory that the start used is kept"),
     }
 }
 

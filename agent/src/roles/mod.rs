@@ -9,4 +9,5 @@ pub mod node;
 pub mod pages;
 pub mod standalone;
 
+mod rest;
 mod signals;

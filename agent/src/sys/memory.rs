@@ -24,12 +24,18 @@ pub fn forget_unused() -> io::Result<usize> {
             return Err(io::Error::last_os_error());
         }
     }
+    trim();
+    Ok(code.iter().map(|(_, length)| length).sum())
+}
+
+/// Gives back heap that is free again, of all threads: by itself the allocator does so at the end of the heap alone, and what was freed is
+/// seldom there. Takes milliseconds for tens of megabytes, and keeps other threads from allocating in the part that it is at.
+pub fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: may be called at any time, by any thread (malloc_trim(3)).
     unsafe {
         libc::malloc_trim(0);
     }
-    Ok(code.iter().map(|(_, length)| length).sum())
 }
 
 /// Mappings of files that can be read and run but not written, and of which no page is the process's own, as relocations and a

@@ -10,9 +10,11 @@ pub mod field;
 pub mod kube;
 pub mod objects;
 pub mod problem;
+pub mod shared;
 pub mod state;
 
 mod report;
+mod slim;
 
 #[cfg(test)]
 mod golden;

@@ -11,10 +11,13 @@ pub(super) struct Index<P> {
     namespaces: HashMap<Arc<str>, Scope<P>>,
 }
 
+/// The policies that ask for one label, by the value that they ask for.
+type ByValue<P> = HashMap<Arc<str>, Vec<Arc<P>>>;
+
 #[derive(Debug, PartialEq, Eq)]
 struct Scope<P> {
     unselective: Vec<Arc<P>>,
-    by_label: HashMap<String, HashMap<String, Vec<Arc<P>>>>,
+    by_label: HashMap<Arc<str>, ByValue<P>>,
 }
 
 /// What an [`Index`] has to know of a policy.
@@ -27,17 +30,20 @@ impl<P: Scoped> Index<P> {
     pub(super) fn new(policies: Vec<P>) -> Self {
         let policies: Vec<Arc<P>> = policies.into_iter().map(Arc::new).collect();
         let mut frequency: HashMap<(&str, &str), usize> = HashMap::new();
-        for (key, value) in policies.iter().flat_map(|policy| &policy.selector().0) {
-            *frequency.entry((key, value)).or_default() += 1;
+        for (key, value) in policies.iter().flat_map(|policy| policy.selector().0.iter()) {
+            *frequency.entry((&**key, &**value)).or_default() += 1;
         }
         let mut index = Self::default();
         for policy in &policies {
             let labels = policy.selector().0.iter();
-            let rarest = labels.min_by_key(|(key, value)| frequency.get(&(key.as_str(), value.as_str())).copied());
+            let rarest = labels.min_by_key(|(key, value)| frequency.get(&(&**key, &**value)).copied());
             let scope = index.namespaces.entry(Arc::clone(policy.namespace())).or_default();
             let place = match rarest {
                 None => &mut scope.unselective,
-                Some((key, value)) => scope.by_label.entry(key.clone()).or_default().entry(value.clone()).or_default(),
+                Some((key, value)) => {
+                    let values = scope.by_label.entry(Arc::clone(key)).or_default();
+                    values.entry(Arc::clone(value)).or_default()
+                }
             };
             place.push(Arc::clone(policy));
         }

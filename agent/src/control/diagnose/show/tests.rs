@@ -95,7 +95,7 @@ fn certificates() -> Vec<CertificateLine> {
 }
 
 fn dump() -> Dump {
-    let labels = || [("app".to_owned(), "db".to_owned())].into();
+    let labels = || [("app", "db")].into_iter().collect();
     Dump {
         version: "0.1.0".into(),
         config: crate::control::diagnose::dump::agent::AgentConfig { node: "node-a".into(), ..Default::default() },

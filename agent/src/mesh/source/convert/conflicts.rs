@@ -14,25 +14,26 @@ use super::annotations;
 
 /// Addresses and network namespaces that two objects claim. Both lists are sorted by name, so that the answer does not
 /// depend on the order of the source.
-pub(super) fn conflicts(workloads: &[Workload], services: &[Service]) -> Vec<Problem> {
+pub(super) fn conflicts<'a>(workloads: &'a [Workload], services: &'a [Service]) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut owners: HashMap<IpAddr, ObjectRef> = HashMap::new();
-    let mut claim = |ip: IpAddr, by: ObjectRef, field: &str| {
-        if let Some(first) = owners.get(&ip) {
+    let mut owners: HashMap<IpAddr, (Kind, &ObjectName)> = HashMap::with_capacity(workloads.len() + services.len());
+    let mut claim = |ip: IpAddr, by: (Kind, &'a ObjectName), field: &str| {
+        if let Some(&first) = owners.get(&ip) {
+            let first = reference(first);
             let message = format!("{ip} is the address of {first} too: one of them gets the other's traffic");
-            problems.push(Fault::new(FieldPath::of(field), message).of(by));
+            problems.push(Fault::new(FieldPath::of(field), message).of(reference(by)));
         } else {
             owners.insert(ip, by);
         }
     };
     for service in services {
         for vip in &service.vips {
-            claim(*vip, reference(Kind::Service, &service.name), "spec.clusterIP");
+            claim(*vip, (Kind::Service, &service.name), "spec.clusterIP");
         }
     }
     for workload in workloads.iter().filter(|workload| !workload.host_network) {
         for ip in &workload.ips {
-            claim(*ip, reference(Kind::Pod, &workload.pod), "status.podIP");
+            claim(*ip, (Kind::Pod, &workload.pod), "status.podIP");
         }
     }
     problems.extend(shared_namespaces(workloads));
@@ -50,10 +51,10 @@ fn shared_namespaces(workloads: &[Workload]) -> impl Iterator<Item = Problem> {
         }
         let field = FieldPath::of("metadata.annotations").key(annotations::NETNS);
         let message = format!("{} is the network namespace of Pod {} too", netns.display(), other.pod);
-        Some(Fault::new(field, message).of(reference(Kind::Pod, &workload.pod)))
+        Some(Fault::new(field, message).of(reference((Kind::Pod, &workload.pod))))
     })
 }
 
-fn reference(kind: Kind, name: &ObjectName) -> ObjectRef {
+fn reference((kind, name): (Kind, &ObjectName)) -> ObjectRef {
     ObjectRef::new(kind, &name.namespace, &name.name)
 }

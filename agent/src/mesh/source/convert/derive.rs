@@ -63,7 +63,7 @@ fn slices_of(service: &Service, candidates: &[&Pod]) -> Vec<EndpointSlice> {
 }
 
 fn is_selected(pod: &Pod, service: &Service) -> bool {
-    service.spec.selector.iter().all(|(key, value)| pod.metadata.labels.get(key) == Some(value))
+    service.spec.selector.iter().all(|(key, value)| pod.metadata.labels.get(key) == Some(value.as_str()))
 }
 
 /// The endpoints of a Service are of its own address families: those that it lists, or those of its addresses.
@@ -113,12 +113,12 @@ fn slice(
     ports: Vec<PortNumber>,
     endpoints: Vec<Endpoint>,
 ) -> EndpointSlice {
-    let label = (SERVICE_NAME_LABEL.to_owned(), service.metadata.name.clone());
+    let label = (SERVICE_NAME_LABEL, service.metadata.name.as_str());
     EndpointSlice {
         metadata: ObjectMeta {
             name: format!("{}-{index}", service.metadata.name),
             namespace: service.metadata.namespace.clone(),
-            labels: [label].into(),
+            labels: [label].into_iter().collect(),
             ..ObjectMeta::default()
         },
         address_type: if is_v6 { "IPv6" } else { "IPv4" }.to_owned(),

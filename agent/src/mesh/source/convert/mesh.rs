@@ -13,6 +13,7 @@ use crate::mesh::source::objects::peer_authentication::PeerAuthentication;
 use crate::mesh::source::objects::pod::Pod;
 use crate::mesh::source::objects::service::Service;
 use crate::mesh::source::problem::Problem;
+use crate::mesh::source::shared::Shared;
 use crate::model::enrolment::DATAPLANE_MODE_LABEL;
 use crate::model::identity::TrustDomain;
 use crate::model::policy::policies::DEFAULT_ROOT_NAMESPACE;
@@ -109,14 +110,14 @@ fn workloads(objects: &Objects<'_>, rules: &Rules, problems: &mut Vec<Problem>) 
         .collect();
     let localities: HashMap<&str, Locality> =
         objects.nodes.iter().map(|node| (node.metadata.name.as_str(), locality(&node.metadata))).collect();
-    let mut found = Vec::with_capacity(objects.pods.len());
+    let (mut shared, mut found) = (Shared::default(), Vec::with_capacity(objects.pods.len()));
     for pod in &objects.pods {
         let namespace = pod.metadata.namespace_or_default();
         let around = Surroundings {
             namespace_mode: modes.get(namespace).copied(),
             locality: localities.get(pod.spec.node_name.as_str()).cloned().unwrap_or_default(),
         };
-        match workload(pod, around, rules) {
+        match workload(pod, around, rules, &mut shared) {
             Ok(workload) => found.push((workload, *pod)),
             Err(fault) => problems.push(fault.of(ObjectRef::new(Kind::Pod, namespace, &pod.metadata.name))),
         }

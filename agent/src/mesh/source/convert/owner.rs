@@ -1,15 +1,20 @@
 //! Which controller a pod counts for, told as Istio's telemetry tells it.
 
-use crate::mesh::source::objects::pod::Pod;
-use crate::model::workload::{Owner, OwnerKind};
+use std::sync::Arc;
 
-/// The controller behind a pod.
+use crate::mesh::source::objects::pod::Pod;
+use crate::mesh::source::shared::Shared;
+use crate::model::workload::{ObjectName, Owner, OwnerKind};
+
+/// The controller behind the pod that is called `own`.
 ///
 /// A ReplicaSet whose name ends with the pod's template hash stands for its Deployment, a Job whose name ends with a
 /// schedule's time stamp for its CronJob. Every other pod (also of a StatefulSet or DaemonSet) counts for itself.
-pub(super) fn owner(pod: &Pod) -> Owner {
-    let (kind, name) = controller(pod).unwrap_or((OwnerKind::Pod, &pod.metadata.name));
-    Owner { kind, name: name.into() }
+pub(super) fn owner(pod: &Pod, own: &ObjectName, shared: &mut Shared) -> Owner {
+    match controller(pod) {
+        Some((kind, name)) => Owner { kind, name: shared.text(name) },
+        None => Owner { kind: OwnerKind::Pod, name: Arc::clone(&own.name) },
+    }
 }
 
 fn controller(pod: &Pod) -> Option<(OwnerKind, &str)> {

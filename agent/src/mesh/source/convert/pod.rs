@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::mesh::source::field::{FieldPath, shorten};
 use crate::mesh::source::objects::pod::Pod;
 use crate::mesh::source::problem::Fault;
+use crate::mesh::source::shared::Shared;
 use crate::model::enrolment::{Candidate, DATAPLANE_MODE_LABEL, decide};
 use crate::model::identity::{Identity, TrustDomain};
 use crate::model::workload::{Locality, ObjectName, Workload};
@@ -24,11 +26,16 @@ pub(super) struct Surroundings<'a> {
 }
 
 /// The workload that a pod is.
-pub(super) fn workload(pod: &Pod, around: Surroundings<'_>, rules: &Rules) -> Result<Workload, Fault> {
+pub(super) fn workload(
+    pod: &Pod,
+    around: Surroundings<'_>,
+    rules: &Rules,
+    shared: &mut Shared,
+) -> Result<Workload, Fault> {
     let metadata = &pod.metadata;
     let namespace = metadata.namespace_or_default();
-    let name = ObjectName::new(namespace, &metadata.name);
-    let owner = owner(pod);
+    let name = ObjectName { namespace: shared.text(namespace), name: metadata.name.as_str().into() };
+    let owner = owner(pod, &name, shared);
     let finished = pod.is_finished();
     let first_label = |keys: &[&str]| keys.iter().find_map(|key| metadata.label(key));
     let uid = if metadata.uid.is_empty() { name.to_string().into() } else { metadata.uid.as_str().into() };
@@ -45,12 +52,12 @@ pub(super) fn workload(pod: &Pod, around: Surroundings<'_>, rules: &Rules) -> Re
     Ok(Workload {
         // The address of a pod that has finished may already be another pod's.
         ips: if finished { Vec::new() } else { addresses(pod)? },
-        node: pod.spec.node_name.as_str().into(),
-        identity: identity(pod, &rules.trust_domain)?,
-        canonical_name: first_label(&canonical_name).unwrap_or(&owner.name).into(),
-        canonical_revision: first_label(&canonical_revision).unwrap_or("latest").into(),
-        app: metadata.label("app").unwrap_or_default().into(),
-        version: metadata.label("version").unwrap_or_default().into(),
+        node: shared.text(&pod.spec.node_name),
+        identity: shared.identity(identity(pod, &rules.trust_domain)?),
+        canonical_name: first_label(&canonical_name).map_or_else(|| Arc::clone(&owner.name), |name| shared.text(name)),
+        canonical_revision: shared.text(first_label(&canonical_revision).unwrap_or("latest")),
+        app: shared.text(metadata.label("app").unwrap_or_default()),
+        version: shared.text(metadata.label("version").unwrap_or_default()),
         locality: around.locality,
         labels: metadata.labels.clone(),
         host_network: pod.spec.host_network,
@@ -75,6 +82,7 @@ pub(super) fn addresses(pod: &Pod) -> Result<Vec<IpAddr>, Fault> {
             ips.push(ip);
         }
     }
+    ips.shrink_to_fit();
     Ok(ips)
 }
 

@@ -43,7 +43,7 @@ pub(super) fn metadata(metadata: &ObjectMeta, name_is_label: bool, faults: &mut 
             format!("{:?} is not a valid name: 1 to 63 characters of a-z, 0-9 and '-'", shorten(&metadata.namespace));
         faults.push(Fault::new(FieldPath::of("metadata.namespace"), message));
     }
-    for (key, value) in &metadata.labels {
+    for (key, value) in metadata.labels.iter() {
         if !is_label_value(value) {
             let message = format!(
                 "{:?} is not a label value: up to 63 characters of A-Z, a-z, 0-9, '-', '_' and '.'",

@@ -10,6 +10,8 @@ use crate::mesh::source::convert::mesh::Rules;
 use crate::mesh::source::field::{FieldPath, Segment, shorten};
 use crate::mesh::source::objects::kind::{Kind, Object, ObjectRef};
 use crate::mesh::source::problem::Problem;
+use crate::mesh::source::shared::Shared;
+use crate::mesh::source::slim::slim;
 
 use super::documents::{Document, documents};
 use super::items::Items;
@@ -54,6 +56,14 @@ pub fn decode(file: &Arc<str>, text: &str, rules: &Rules) -> Decoded {
         decoded.problems.push(Problem { file: Some(Arc::clone(file)), message, ..Problem::default() });
     }
     decoded
+}
+
+impl Decoded {
+    /// Makes small what is kept of it for long.
+    pub(super) fn slim(&mut self, shared: &mut Shared) {
+        self.objects.iter_mut().for_each(|located| slim(&mut located.object, shared));
+        self.objects.shrink_to_fit();
+    }
 }
 
 /// What tells how to read a document.

@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::mesh::source::convert::mesh::Rules;
 use crate::mesh::source::problem::{Effect, Problem};
 use crate::mesh::source::report::report;
+use crate::mesh::source::shared::Shared;
 use crate::mesh::source::state::MeshState;
 use crate::model::identity::TrustDomain;
 
@@ -61,6 +62,8 @@ pub struct Manifests {
     rules: Rules,
     scanner: Scanner,
     files: BTreeMap<Arc<str>, ManifestFile>,
+    /// What the objects of all files have in common.
+    shared: Shared,
     /// Why the directory cannot be listed.
     trouble: Option<Problem>,
     state: Arc<MeshState>,
@@ -80,6 +83,7 @@ impl Manifests {
             rules,
             scanner: Scanner::default(),
             files: BTreeMap::new(),
+            shared: Shared::default(),
             trouble: None,
             state: Arc::default(),
         };
@@ -150,7 +154,8 @@ impl Manifests {
     fn read(&mut self, name: &Arc<str>, version: Fingerprint) -> bool {
         match read(&self.directory.join(&**name), version) {
             Ok(text) => {
-                let decoded = decode(name, &text, &self.rules);
+                let mut decoded = decode(name, &text, &self.rules);
+                decoded.slim(&mut self.shared);
                 self.file(name).take(decoded);
             }
             Err(ReadError::Changed) => return false,
@@ -183,6 +188,7 @@ impl Manifests {
         if !dirty && loaded == self.state.loaded {
             return false;
         }
+        self.shared.forget_unused();
         let merged = merge(&self.files, &self.rules);
         let mut problems: Vec<Problem> = self.trouble.iter().cloned().collect();
         problems.extend(merged.problems);

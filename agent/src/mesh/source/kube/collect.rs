@@ -133,7 +133,8 @@ impl Collector {
         changed
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        self.store.forget_gone();
         let before = Arc::clone(&self.sender.borrow());
         let arrivals = Arc::clone(&self.config.arrivals.borrow());
         let mesh = self.store.mesh(&self.config.rules, &arrivals);

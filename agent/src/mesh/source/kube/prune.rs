@@ -1,5 +1,7 @@
 //! Drops what nobody asks of an object: most of its bytes, and most of the reasons for which it changes.
 
+use std::sync::Arc;
+
 use crate::mesh::source::convert::annotations::is_read;
 use crate::mesh::source::objects::endpoint_slice::SERVICE_NAME_LABEL;
 use crate::mesh::source::objects::kind::Object;
@@ -51,7 +53,10 @@ fn thin(metadata: &mut ObjectMeta, keep_label: impl Fn(&str) -> bool) {
     metadata.uid = String::new();
     metadata.owner_references = Vec::new();
     metadata.deletion_timestamp = None;
-    metadata.labels.retain(|key, _| keep_label(key));
+    if !metadata.labels.iter().all(|(key, _)| keep_label(key)) {
+        let kept = metadata.labels.iter().filter(|(key, _)| keep_label(key));
+        metadata.labels = kept.map(|(key, value)| (Arc::clone(key), Arc::clone(value))).collect();
+    }
     metadata.annotations.retain(|key, _| is_read(key));
     for (key, value) in &mut metadata.annotations {
         // A sidecar's annotation is a long text of which only its being there counts.

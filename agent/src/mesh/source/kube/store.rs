@@ -9,6 +9,8 @@ use crate::mesh::source::convert::mesh::{Mesh, Objects, Rules, mesh};
 use crate::mesh::source::objects::kind::{Kind, Object, ObjectRef};
 use crate::mesh::source::objects::pod::PodIp;
 use crate::mesh::source::problem::{Effect, Fault, Problem};
+use crate::mesh::source::shared::Shared;
+use crate::mesh::source::slim::slim;
 use crate::model::arrival::Arrivals;
 
 use super::decode::Decoded;
@@ -20,6 +22,8 @@ const MAX_PROBLEMS: usize = 200;
 #[derive(Debug, Default)]
 pub(super) struct Store {
     kinds: BTreeMap<Kind, Collection>,
+    /// What objects have in common.
+    shared: Shared,
 }
 
 /// All objects of one kind.
@@ -54,7 +58,10 @@ impl Store {
                 collection.lists += 1;
                 false
             }
-            Update::Present(key, decoded) => collection.present(key, decoded),
+            Update::Present(key, mut decoded) => {
+                decoded.object.iter_mut().for_each(|object| slim(object, &mut self.shared));
+                collection.present(key, decoded)
+            }
             Update::Absent(key) => collection.entries.remove(&key).is_some(),
             Update::Complete => {
                 let (before, list) = (collection.entries.len(), collection.lists);
@@ -74,6 +81,11 @@ impl Store {
                 news
             }
         }
+    }
+
+    /// Drops what is kept of objects that are gone.
+    pub(super) fn forget_gone(&mut self) {
+        self.shared.forget_unused();
     }
 
     /// Whether the first list of this kind is complete.

@@ -60,6 +60,20 @@ fn only_what_is_used_of_a_pod_is_kept() {
 }
 
 #[test]
+fn labels_that_pods_have_in_common_are_there_once() {
+    let mut store = Store::default();
+    let mut other = pod("other", "10.0.0.2");
+    other["metadata"]["labels"] = pod("web", "10.0.0.1")["metadata"]["labels"].clone();
+    present(&mut store, "web", &pod("web", "10.0.0.1"));
+    present(&mut store, "other", &other);
+    store.forget_gone();
+    let view = store.mesh(&Rules::default(), &BTreeMap::new()).view;
+    let pods: Vec<_> = view.workloads().collect();
+    assert!(!pods[0].labels.is_empty() && pods[0].labels.is_same(&pods[1].labels));
+    assert_eq!(pods[0].labels.copies(), 5, "two objects, two workloads and the table that they are found in");
+}
+
+#[test]
 fn what_nobody_reads_of_an_object_is_no_change() {
     let mut store = Store::default();
     assert!(present(&mut store, "web", &pod("web", "10.0.0.1")));

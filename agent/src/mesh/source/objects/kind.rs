@@ -38,25 +38,25 @@ pub enum Kind {
     AuthorizationPolicy,
 }
 
-/// An object of one of the kinds that are read.
+/// An object of one of the kinds that are read. Each is as large as its kind needs: most of thousands are small.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {
     /// A Namespace.
-    Namespace(Namespace),
+    Namespace(Box<Namespace>),
     /// A Node.
-    Node(Node),
+    Node(Box<Node>),
     /// A ServiceAccount.
-    ServiceAccount(ServiceAccount),
+    ServiceAccount(Box<ServiceAccount>),
     /// A Pod.
     Pod(Box<Pod>),
     /// A Service.
-    Service(Service),
+    Service(Box<Service>),
     /// An EndpointSlice.
-    EndpointSlice(EndpointSlice),
+    EndpointSlice(Box<EndpointSlice>),
     /// A PeerAuthentication.
-    PeerAuthentication(PeerAuthentication),
+    PeerAuthentication(Box<PeerAuthentication>),
     /// An AuthorizationPolicy.
-    AuthorizationPolicy(AuthorizationPolicy),
+    AuthorizationPolicy(Box<AuthorizationPolicy>),
 }
 
 /// Names one object: `Pod demo/web-0`, `Namespace demo`.
@@ -147,14 +147,18 @@ impl<'de> DeserializeSeed<'de> for Kind {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Object, D::Error> {
         Ok(match self {
-            Self::Namespace => Object::Namespace(Namespace::deserialize(deserializer)?),
-            Self::Node => Object::Node(Node::deserialize(deserializer)?),
-            Self::ServiceAccount => Object::ServiceAccount(ServiceAccount::deserialize(deserializer)?),
+            Self::Namespace => Object::Namespace(Box::new(Namespace::deserialize(deserializer)?)),
+            Self::Node => Object::Node(Box::new(Node::deserialize(deserializer)?)),
+            Self::ServiceAccount => Object::ServiceAccount(Box::new(ServiceAccount::deserialize(deserializer)?)),
             Self::Pod => Object::Pod(Box::new(Pod::deserialize(deserializer)?)),
-            Self::Service => Object::Service(Service::deserialize(deserializer)?),
-            Self::EndpointSlice => Object::EndpointSlice(EndpointSlice::deserialize(deserializer)?),
-            Self::PeerAuthentication => Object::PeerAuthentication(PeerAuthentication::deserialize(deserializer)?),
-            Self::AuthorizationPolicy => Object::AuthorizationPolicy(AuthorizationPolicy::deserialize(deserializer)?),
+            Self::Service => Object::Service(Box::new(Service::deserialize(deserializer)?)),
+            Self::EndpointSlice => Object::EndpointSlice(Box::new(EndpointSlice::deserialize(deserializer)?)),
+            Self::PeerAuthentication => {
+                Object::PeerAuthentication(Box::new(PeerAuthentication::deserialize(deserializer)?))
+            }
+            Self::AuthorizationPolicy => {
+                Object::AuthorizationPolicy(Box::new(AuthorizationPolicy::deserialize(deserializer)?))
+            }
         })
     }
 }
@@ -187,6 +191,20 @@ impl Object {
             Self::EndpointSlice(object) => &object.metadata,
             Self::PeerAuthentication(object) => &object.metadata,
             Self::AuthorizationPolicy(object) => &object.metadata,
+        }
+    }
+
+    /// Its metadata, to be changed.
+    pub fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Self::Namespace(object) => &mut object.metadata,
+            Self::Node(object) => &mut object.metadata,
+            Self::ServiceAccount(object) => &mut object.metadata,
+            Self::Pod(object) => &mut object.metadata,
+            Self::Service(object) => &mut object.metadata,
+            Self::EndpointSlice(object) => &mut object.metadata,
+            Self::PeerAuthentication(object) => &mut object.metadata,
+            Self::AuthorizationPolicy(object) => &mut object.metadata,
         }
     }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
-/// Labels or annotations: keys and values, sorted.
+use crate::model::policy::selector::Labels;
+
+/// Annotations or what a selector asks for: keys and values, sorted.
 pub type StringMap = BTreeMap<String, String>;
 
 /// The part of `metadata` that is used.
@@ -22,7 +24,7 @@ pub struct ObjectMeta {
     pub uid: String,
     /// Labels.
     #[serde(deserialize_with = "nullable")]
-    pub labels: StringMap,
+    pub labels: Labels,
     /// Annotations.
     #[serde(deserialize_with = "nullable")]
     pub annotations: StringMap,
@@ -60,7 +62,7 @@ impl ObjectMeta {
     /// A label's value, unless it is missing or empty.
     #[must_use]
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.labels.get(key).map(String::as_str).filter(|value| !value.is_empty())
+        self.labels.get(key).filter(|value| !value.is_empty())
     }
 
     /// Whether the object is on its way out.

@@ -109,7 +109,7 @@ fn many_values_are_counted_and_not_told() {
 fn a_mode_is_told_with_its_level() {
     let peer = |namespace: &str, labels: &[(&str, &str)], mode, ports: &[(u16, Mode)]| PeerAuthentication {
         name: ObjectName::new(namespace, "peer"),
-        selector: Selector(labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()),
+        selector: Selector(labels.iter().copied().collect()),
         mode,
         ports: ports.iter().copied().collect(),
         created: None,
@@ -122,7 +122,7 @@ fn a_mode_is_told_with_its_level() {
     ];
     let policies = Policies::new(ROOT.into(), peers, Vec::new());
     let setting = |namespace: &str, app: &str, port| {
-        let labels = Labels::from([("app".to_owned(), app.to_owned())]);
+        let labels = Labels::from_iter([("app", app)]);
         let found = policies.of(namespace, &labels);
         let setting = found.strictness().of_port(port);
         (setting.mode, setting.level, setting.by.as_ref().map(ToString::to_string))

@@ -82,13 +82,13 @@ pub(super) fn rule(rng: &mut Rng) -> Rule {
 }
 
 pub(super) fn labels(rng: &mut Rng) -> Labels {
-    let mut labels = Labels::new();
+    let mut labels = Vec::new();
     for key in ["app", "version", "tier"] {
         if rng.bool() {
-            labels.insert(key.into(), rng.choice(["1", "2"]).unwrap().into());
+            labels.push((key, rng.choice(["1", "2"]).unwrap()));
         }
     }
-    labels
+    labels.into_iter().collect()
 }
 
 fn name(rng: &mut Rng) -> ObjectName {

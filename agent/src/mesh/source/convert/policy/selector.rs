@@ -15,13 +15,13 @@ pub(super) fn selector(spec: &Fields<'_>, faults: &mut Vec<Fault>, notices: &mut
     let before = faults.len();
     let selector = Fields::of(Some(given), spec.path("selector"), &["matchLabels"], faults);
     let path = selector.path("matchLabels");
-    let mut labels = Labels::new();
+    let mut labels: Vec<(&str, &str)> = Vec::new();
     match selector.value("matchLabels") {
         None => {}
         Some(Value::Object(map)) => {
             for (key, value) in map {
                 match label(key, value) {
-                    Ok(value) => drop(labels.insert(key.clone(), value.to_owned())),
+                    Ok(value) => labels.push((key, value)),
                     Err(message) => faults.push(Fault::new(path.clone().key(key), message)),
                 }
             }
@@ -33,7 +33,7 @@ pub(super) fn selector(spec: &Fields<'_>, faults: &mut Vec<Fault>, notices: &mut
             "selects by no label, so the policy is for all workloads in its scope; leave the selector out to say so";
         notices.push(Fault::new(path, message));
     }
-    Selector(labels)
+    Selector(Labels::from_iter(labels))
 }
 
 fn label<'a>(key: &str, value: &'a Value) -> Result<&'a str, String> {

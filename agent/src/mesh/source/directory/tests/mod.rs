@@ -3,6 +3,7 @@
 mod fixture;
 mod hostile;
 mod last_good;
+mod memory;
 mod policies;
 mod running;
 mod scale;
