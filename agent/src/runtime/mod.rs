@@ -2,7 +2,6 @@
 
 pub mod budget;
 pub mod drain;
-pub mod edge;
 pub mod gather;
 pub mod hints;
 pub mod rate;

@@ -74,9 +74,9 @@ pub fn receive(
     // SAFETY: all of a msghdr's fields may be zero.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = into.as_mut_ptr().cast();
-    message.msg_iovlen = into.len().try_into().map_err(io::Error::other)?;
+    message.msg_iovlen = into.len();
     message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = size_of::<Control>().try_into().map_err(io::Error::other)?;
+    message.msg_controllen = size_of::<Control>();
     // SAFETY: the places (IoSliceMut is an iovec) and the room for control messages are alive and ours during the call.
     let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::model::workload::ObjectName;
 use crate::sys::netns::Netns;
-use crate::sys::{loopback, reply_path};
+use crate::sys::pod::{loopback, reply_path};
 
 /// Sets it up. Doing it again changes nothing.
 ///

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use tokio::net::TcpStream;
 
-use crate::runtime::edge;
+use crate::drivers::tunnel::edge;
 
 /// The first bytes of a connection. They may be sent along with the request for it, which saves waiting for the answer, and stay in the
 /// application's socket until that comes: a request that was refused can be made again elsewhere.

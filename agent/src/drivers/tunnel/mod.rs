@@ -13,6 +13,7 @@ mod refusal;
 mod settings;
 
 pub mod client;
+pub mod edge;
 pub mod hbone;
 pub mod mux;
 pub mod server;

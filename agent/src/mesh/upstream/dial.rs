@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::options;
 use crate::drivers::redirect::Sockets;
 use crate::mesh::local::LocalPod;
-use crate::sys::reply_path::REPLY_MARK;
+use crate::sys::pod::reply_path::REPLY_MARK;
 use crate::sys::socket;
 
 /// Why a dial failed.

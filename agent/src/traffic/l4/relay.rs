@@ -17,12 +17,12 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::drivers::tunnel::edge;
 use crate::drivers::tunnel::hbone::{self, RecvHalf, SendHalf};
 use crate::drivers::tunnel::mux::{self, MuxStream};
 use crate::drivers::tunnel::stream::Stream;
 use crate::drivers::tunnel::{ResetReason, StreamError};
 use crate::model::policy::evaluate::Verdict;
-use crate::runtime::edge;
 use crate::runtime::traffic::Sender;
 pub use crate::runtime::traffic::Traffic;
 

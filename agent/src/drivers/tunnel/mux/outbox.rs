@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 use tokio::net::TcpStream;
 
 use super::frame::HEADER;
-use crate::runtime::edge::{self, Read};
+use crate::drivers::tunnel::edge::{self, Read};
 use crate::runtime::records::{Batch, Room};
 
 /// What may wait to be sent before streams have to wait, in bytes: more only delays what is added last.

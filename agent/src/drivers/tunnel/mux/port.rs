@@ -8,10 +8,10 @@ use std::task::{Context, Waker};
 
 use tokio::net::TcpStream;
 
+use crate::drivers::tunnel::edge;
 use crate::drivers::tunnel::error::{OpenError, StreamError};
 use crate::model::baggage::BaggageText;
 use crate::runtime::budget::{Permit, Share};
-use crate::runtime::edge;
 use crate::runtime::traffic::{Sender, Traffic};
 
 /// What waits is kept in pieces of at least this size, so that small ones do not cost much more than their bytes.

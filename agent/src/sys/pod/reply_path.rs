@@ -23,7 +23,7 @@ use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteScope, R
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 
 use super::netlink::{LOOPBACK_INDEX, accept_existing, accept_missing, with_handle};
-use super::netns::Netns;
+use crate::sys::netns::Netns;
 
 /// The mark on the agent's transparent dials and so on the application's replies.
 pub const REPLY_MARK: u32 = 0x0050_7740;

@@ -5,7 +5,7 @@ use std::io;
 use futures_util::future::{Either, select};
 use rtnetlink::{Error, Handle};
 
-use super::netns::Netns;
+use crate::sys::netns::Netns;
 
 /// The index of `lo`, the same in every network namespace.
 pub(super) const LOOPBACK_INDEX: u32 = 1;
@@ -40,8 +40,5 @@ fn accept(result: Result<(), Error>, harmless: &[i32]) -> io::Result<bool> {
 
 /// What the kernel said.
 pub(super) fn said(error: Error) -> io::Error {
-    match error {
-        Error::NetlinkError(message) => message.to_io(),
-        other => io::Error::other(other),
-    }
+    if let Error::NetlinkError(message) = &error { message.to_io() } else { io::Error::other(error) }
 }

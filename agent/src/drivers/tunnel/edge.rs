@@ -156,6 +156,27 @@ mod tests {
         (near, listener.accept().await.unwrap().0)
     }
 
+    /// Reads until `length` bytes have come, or the end.
+    async fn read_up_to(socket: &TcpStream, length: usize) -> (Vec<u8>, bool) {
+        let (mut all, mut is_last) = (Vec::new(), false);
+        while all.len() < length && !is_last {
+            socket.readable().await.unwrap();
+            let mut buffer = [0; 100];
+            match read_into(socket, &mut buffer) {
+                Ok((part, last)) => {
+                    all.extend_from_slice(&buffer[..part]);
+                    is_last = last;
+                }
+                Err(kind) => assert_eq!(kind, io::ErrorKind::WouldBlock),
+            }
+        }
+        (all, is_last)
+    }
+
+    async fn closed(socket: &TcpStream) {
+        while !socket.ready(Interest::READABLE).await.unwrap().is_read_closed() {}
+    }
+
     fn read_into(socket: &TcpStream, buffer: &mut [u8]) -> Result<(usize, bool), io::ErrorKind> {
         let read = read(socket, &mut [IoSliceMut::new(buffer)]).map_err(|error| error.kind())?;
         Ok((read.length, read.is_last))
@@ -172,15 +193,7 @@ mod tests {
                 let length = usize::from(round) * 7 + 1;
                 far.writable().await.unwrap();
                 assert_eq!(write(&far, &vec![round; length]).unwrap(), length);
-                let mut got = 0;
-                while got < length {
-                    near.readable().await.unwrap();
-                    match read_into(&near, &mut [0; 100]) {
-                        Ok((part, is_last)) => got += part + usize::from(is_last) * 1_000_000,
-                        Err(kind) => assert_eq!(kind, io::ErrorKind::WouldBlock),
-                    }
-                }
-                assert_eq!(got, length);
+                assert_eq!(read_up_to(&near, length).await, (vec![round; length], false));
             }
             drop(far);
             near.readable().await.unwrap();
@@ -198,8 +211,7 @@ mod tests {
         assert_eq!(read_into(&near, &mut buffer), Err(io::ErrorKind::WouldBlock), "known without asking");
         write(&far, b"bye").unwrap();
         drop(far);
-        let closed = async { while !near.ready(Interest::READABLE).await.unwrap().is_read_closed() {} };
-        closed.await;
+        closed(&near).await;
         assert_eq!(read_into(&near, &mut buffer[..2]), Ok((2, false)));
         assert_eq!(read_into(&near, &mut buffer), Ok((1, true)));
         assert_eq!(read_into(&near, &mut buffer), Ok((0, true)));
@@ -215,19 +227,8 @@ mod tests {
             assert_eq!(far.send_with_flags(text.as_bytes(), flags).unwrap(), text.len());
         }
         drop(far);
-        let (mut all, mut buffer) = (Vec::new(), [0; 100]);
-        loop {
-            near.readable().await.unwrap();
-            match read_into(&near, &mut buffer) {
-                Ok((length, is_last)) => {
-                    all.extend_from_slice(&buffer[..length]);
-                    if is_last {
-                        break;
-                    }
-                }
-                Err(kind) => assert_eq!(kind, io::ErrorKind::WouldBlock),
-            }
-        }
+        let (all, is_last) = read_up_to(&near, usize::MAX).await;
+        assert!(is_last);
         assert_eq!(String::from_utf8(all).unwrap(), "beforeafter");
     }
 
@@ -248,7 +249,7 @@ mod tests {
             assert_eq!(read_after(&near, 5, &mut buffer).map_err(|error| error.kind()).map(|_| 0), nothing);
             if ends {
                 tokio::io::AsyncWriteExt::shutdown(&mut far).await.unwrap();
-                while !near.ready(Interest::READABLE).await.unwrap().is_read_closed() {}
+                closed(&near).await;
             } else {
                 write(&far, b"!").unwrap();
                 near.readable().await.unwrap();

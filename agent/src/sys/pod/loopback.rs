@@ -11,7 +11,7 @@ use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::{Handle, LinkUnspec};
 
 use super::netlink::{LOOPBACK_INDEX, said, with_handle};
-use super::netns::Netns;
+use crate::sys::netns::Netns;
 
 /// The kernel's own limit of a piece, in bytes.
 const USUAL: u32 = 64 * 1024;
@@ -54,18 +54,18 @@ async fn attributes(handle: &Handle) -> io::Result<Vec<LinkAttribute>> {
     Ok(links.try_next().await.map_err(said)?.map(|link| link.attributes).unwrap_or_default())
 }
 
-/// The sizes among a device's attributes that are `from`, as they are to be. IPv4's come last: the kernel changes them along with
-/// the others.
+/// The sizes among a device's attributes that are `from`, as they are to be.
 fn changed(attributes: &[LinkAttribute], from: u32, to: u32) -> Vec<LinkAttribute> {
     use LinkAttribute::{GroIpv4MaxSize, GroMaxSize, GsoIpv4MaxSize, GsoMaxSize};
-    let kinds: [(fn(&LinkAttribute) -> Option<u32>, fn(u32) -> LinkAttribute); 4] = [
-        (|a| if let GsoMaxSize(size) = a { Some(*size) } else { None }, GsoMaxSize),
-        (|a| if let GroMaxSize(size) = a { Some(*size) } else { None }, GroMaxSize),
-        (|a| if let GsoIpv4MaxSize(size) = a { Some(*size) } else { None }, GsoIpv4MaxSize),
-        (|a| if let GroIpv4MaxSize(size) = a { Some(*size) } else { None }, GroIpv4MaxSize),
-    ];
-    let is_to_change = |size: fn(&LinkAttribute) -> Option<u32>| attributes.iter().any(|a| size(a) == Some(from));
-    kinds.into_iter().filter(|(size, _)| is_to_change(*size)).map(|(_, make)| make(to)).collect()
+    #[expect(clippy::wildcard_enum_match_arm, reason = "four of some sixty attributes are sizes of this kind")]
+    let change = |attribute: &LinkAttribute| match attribute {
+        GsoMaxSize(size) if *size == from => Some(GsoMaxSize(to)),
+        GroMaxSize(size) if *size == from => Some(GroMaxSize(to)),
+        GsoIpv4MaxSize(size) if *size == from => Some(GsoIpv4MaxSize(to)),
+        GroIpv4MaxSize(size) if *size == from => Some(GroIpv4MaxSize(to)),
+        _ => None,
+    };
+    attributes.iter().filter_map(change).collect()
 }
 
 #[cfg(test)]
