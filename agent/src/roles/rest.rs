@@ -25,8 +25,8 @@ pub(super) async fn give_back(readiness: Readiness, mut mesh: watch::Receiver<Ar
     while mesh.changed().await.is_ok() {
         tokio::time::sleep(PAUSE).await;
         mesh.mark_unchanged();
-        // It takes milliseconds where there is much: not on the thread that everything else waits for.
-        if tokio::task::spawn_blocking(memory::trim).await.is_err() {
+        // It takes milliseconds: not on the thread that everything else waits for.
+        if tokio::task::spawn_blocking(memory::trim_if_much).await.is_err() {
             return;
         }
     }

@@ -5,6 +5,9 @@ use std::io;
 
 use libc::{MADV_DONTNEED, c_void, madvise};
 
+/// Less free heap than this is not worth giving back at once, in bytes: what changes next takes it again.
+const WORTHWHILE: usize = 8 << 20;
+
 /// Gives back what is not needed all the time: code that ran once, as during the start, and heap that is free again. Code that is called after all is mapped again
 /// from the page cache, a few microseconds later. Gives how much code was unmapped, in bytes.
 ///
@@ -28,9 +31,36 @@ pub fn forget_unused() -> io::Result<usize> {
     Ok(code.iter().map(|(_, length)| length).sum())
 }
 
-/// Gives back heap that is free again, of all threads: by itself the allocator does so at the end of the heap alone, and what was freed is
-/// seldom there. Takes milliseconds for tens of megabytes, and keeps other threads from allocating in the part that it is at.
-pub fn trim() {
+/// Gives back heap that is free again if that is much, of all threads: by itself the allocator does so at the end of the heap alone, and
+/// what was freed is seldom there. It takes milliseconds for tens of megabytes, and keeps other threads from allocating in the part that
+/// it is at, so a little is left where it is.
+pub fn trim_if_much() {
+    if unused_heap().is_none_or(|unused| unused >= WORTHWHILE) {
+        trim();
+    }
+}
+
+/// Heap that is free again and still resident, roughly, in bytes.
+fn unused_heap() -> Option<usize> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let mut pages = statm.split(' ').skip(1).map_while(|field| field.parse::<usize>().ok());
+    let (resident, shared) = (pages.next()?, pages.next()?);
+    let resident = resident.checked_sub(shared)? * page_size();
+    #[cfg(target_env = "gnu")]
+    // SAFETY: may be called at any time, by any thread (mallinfo(3)).
+    let used = unsafe { libc::mallinfo2() };
+    #[cfg(target_env = "gnu")]
+    return resident.checked_sub(used.uordblks + used.hblkhd);
+    #[cfg(not(target_env = "gnu"))]
+    None
+}
+
+fn page_size() -> usize {
+    // SAFETY: asks for a number.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
+fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: may be called at any time, by any thread (malloc_trim(3)).
     unsafe {
@@ -86,6 +116,25 @@ Anonymous:             0 kB
 7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0 [vdso]
 Anonymous:             0 kB
 ";
+
+    /// Other tests of the process allocate meanwhile, but not nearly as much.
+    #[cfg(target_env = "gnu")]
+    #[test]
+    fn much_that_was_freed_between_what_is_kept_is_given_back() {
+        const PAGE: usize = 16 * 1024;
+        let mut all: Vec<_> = (0..4096).map(|number| vec![number as u8; PAGE]).collect();
+        let mut number = 0;
+        all.retain(|_| {
+            number += 1;
+            number % 8 == 0
+        });
+        let before = unused_heap().unwrap();
+        assert!(before >= 40 << 20, "{before} bytes are free and resident");
+        trim_if_much();
+        let after = unused_heap().unwrap();
+        assert!(after + (30 << 20) <= before, "{after} bytes are left of {before}");
+        assert!(all.iter().all(|page| page.len() == PAGE));
+    }
 
     #[test]
     fn only_code_from_files_without_own_pages_is_dropped() {
