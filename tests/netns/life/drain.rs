@@ -88,7 +88,7 @@ fn a_second_signal_ends_a_drain_at_once() {
     let Some(pair) = Pair::with_agent_argument(TEST, Some(("--drain", LONG))) else { return };
     // What a pod has set itself is not the agent's to put back.
     pair.server.netns().sysctl("net/ipv4/tcp_tw_reuse", "1");
-    pair.server.netns().output("ip", &["link", "set", "lo", "gso_max_size", "60000"]);
+    pair.server.netns().ip("link set lo gso_max_size 60000");
     let before = [&pair.client, &pair.server].map(network_state);
     pair.server.serve_echo(8080);
     pair.enrol();

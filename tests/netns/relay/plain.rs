@@ -55,3 +55,24 @@ fn machines_and_nodes_outside_reach_a_pod_inside() {
     // As the kubelet's probes do.
     assert!(pair.b.http_get(pair.server.addr(8080), "/").ends_with("10.201.2.1"));
 }
+
+/// The agent speaks to the application from the client's address, on a port that is not its to choose alone.
+#[test]
+fn ports_that_a_client_used_before_it_joined_are_in_nobodys_way() {
+    const PORTS: &str = "net/ipv4/ip_local_port_range";
+    let Some(pair) = Pair::plain("ports_that_a_client_used_before_it_joined_are_in_nobodys_way") else { return };
+    let echo = pair.server.serve_echo(8080);
+    // Few ports in either namespace, so that what is rare among tens of thousands is not.
+    let usual = pair.client.netns().read_sysctl(PORTS);
+    for pod in [&pair.client, &pair.server] {
+        pod.netns().sysctl(PORTS, "40000 40127");
+    }
+    let mut before: Vec<_> = (0..16).map(|_| pair.client.connect(pair.server.addr(8080))).collect();
+    pair.client.netns().sysctl(PORTS, usual.trim());
+    pair.enrol();
+    for _ in 0..12 {
+        pair.client.connect(pair.server.addr(8080)).exchange("hello");
+        assert_eq!(echo.peers().last().map(|peer| peer.ip()), Some(pair.client.ip()));
+    }
+    before.iter_mut().for_each(|conn| conn.exchange("still here"));
+}

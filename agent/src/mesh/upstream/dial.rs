@@ -14,6 +14,9 @@ use crate::mesh::local::LocalPod;
 use crate::sys::pod::reply_path::REPLY_MARK;
 use crate::sys::socket;
 
+/// An application of the node answers within a fraction of this, if it can; each further try has twice as long.
+const ANOTHER_PORT_AFTER: Duration = Duration::from_millis(50);
+
 /// Why a dial failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
@@ -70,9 +73,31 @@ pub async fn connect(
 /// Dials an application in the pod, speaking from `client`'s address where it is given, so that the application sees whom it
 /// really talks to. The address must be of the application's family.
 ///
+/// The source port is the kernel's choice, and the kernel does not know which ports the client uses itself: one that the application
+/// already speaks to without us gets its answer, and we get none. An application that does not answer at once is dialled from
+/// another port.
+///
 /// # Errors
 /// [`DialError`]
 pub async fn connect_application(
+    pod: &LocalPod,
+    sockets: &Sockets,
+    client: Option<IpAddr>,
+    address: SocketAddr,
+    limit: Duration,
+) -> Result<TcpStream, DialError> {
+    let (mut left, mut wait) = (limit, ANOTHER_PORT_AFTER);
+    loop {
+        match connect_from(pod, sockets, client, address, wait.min(left)).await {
+            Err(DialError::TimedOut { .. }) if wait < left => left -= wait,
+            Err(DialError::TimedOut { .. }) => return Err(DialError::TimedOut { address, limit }),
+            done => return done,
+        }
+        wait *= 2;
+    }
+}
+
+async fn connect_from(
     pod: &LocalPod,
     sockets: &Sockets,
     client: Option<IpAddr>,
