@@ -19,8 +19,8 @@ use crate::maps::{ADMITTED_FLOWS, ORIGINAL_DESTINATIONS, SYN_RETRY, count, note,
 const BPF_ANY: u64 = 0;
 const IPPROTO_TCP: i32 = 6;
 const TCP_SYNCNT: i32 = 7;
-/// The kernel takes what the program has replied.
-const REPLIED: u32 = 1;
+/// The kernel takes what this program, or another one at this hook, has replied: a single 0 would void all replies.
+const TAKE_REPLY: u32 = 1;
 const FIN_WAIT_2: u32 = BPF_TCP_FIN_WAIT2 as u32;
 const CLOSE: u32 = BPF_TCP_CLOSE as u32;
 
@@ -29,7 +29,7 @@ fn sotto_sockops(ctx: SockOpsContext) -> u32 {
     let call = SockOps(ctx.ops);
     match call.operation() {
         BPF_SOCK_OPS_TCP_CONNECT_CB => connecting(&ctx, call),
-        BPF_SOCK_OPS_TIMEOUT_INIT => return first_wait(call),
+        BPF_SOCK_OPS_TIMEOUT_INIT => first_wait(call),
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => established(call),
         BPF_SOCK_OPS_STATE_CB => match call.new_state() {
             FIN_WAIT_2 => half_closed(call),
@@ -38,7 +38,7 @@ fn sotto_sockops(ctx: SockOpsContext) -> u32 {
         },
         _ => {}
     }
-    0
+    TAKE_REPLY
 }
 
 /// connect() has chosen the source port and sends the SYN next.
@@ -60,32 +60,35 @@ fn connecting(ctx: &SockOpsContext, call: SockOps) {
 }
 
 /// How long a socket waits for the answer to its first packet. One whose first packet is held while no agent is there comes to the
-/// next one soon.
+/// next one soon. The kernel may ask more than once.
 #[inline(always)]
-fn first_wait(call: SockOps) -> u32 {
-    if note_of(call).is_none_or(|note| note.kind != SocketNote::CAPTURED) {
-        return 0;
+fn first_wait(call: SockOps) {
+    if note_of(call).is_some_and(|note| note.kind == SocketNote::CAPTURED)
+        && let Some(ticks) = retry_ticks()
+    {
+        call.set_reply(ticks);
     }
-    let ticks = SYN_RETRY.get(0).copied().unwrap_or(0);
-    if ticks == 0 || !try_more_often(call) {
-        return 0;
-    }
-    call.set_reply(ticks);
-    REPLIED
 }
 
-/// Keeps how long all tries take together.
 #[inline(always)]
-fn try_more_often(call: SockOps) -> bool {
+fn retry_ticks() -> Option<u32> {
+    SYN_RETRY.get(0).copied().filter(|ticks| *ticks > 0)
+}
+
+/// Keeps how long all tries take together, though the first come sooner.
+#[inline(always)]
+fn try_more_often(call: SockOps) {
+    if retry_ticks().is_none() {
+        return;
+    }
     let mut tries: i32 = 0;
     let context: *mut bpf_sock_ops = call.0;
     // SAFETY: the helpers take the program's own context, and read or write a value of the length that they are told.
     unsafe {
-        if bpf_getsockopt(context.cast(), IPPROTO_TCP, TCP_SYNCNT, (&raw mut tries).cast(), 4) != 0 {
-            return false;
+        if bpf_getsockopt(context.cast(), IPPROTO_TCP, TCP_SYNCNT, (&raw mut tries).cast(), 4) == 0 {
+            tries += SYN_RETRIES_MORE;
+            let _ = bpf_setsockopt(context.cast(), IPPROTO_TCP, TCP_SYNCNT, (&raw mut tries).cast(), 4);
         }
-        tries += SYN_RETRIES_MORE;
-        bpf_setsockopt(context.cast(), IPPROTO_TCP, TCP_SYNCNT, (&raw mut tries).cast(), 4) == 0
     }
 }
 
@@ -93,6 +96,7 @@ fn try_more_often(call: SockOps) -> bool {
 #[inline(always)]
 fn remember(ctx: &SockOpsContext, call: SockOps, note: &SocketNote) {
     watch_state(ctx, call);
+    try_more_often(call);
     let value = OriginalDestination {
         // SAFETY: reads a clock.
         written_ns: unsafe { bpf_ktime_get_boot_ns() },
