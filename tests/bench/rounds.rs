@@ -87,7 +87,8 @@ fn profiles(
 
 /// What is measured once, after the rounds.
 fn once(options: &Options, record: &mut Record, contestant: &mut dyn Contestant) -> Result<()> {
-    let lifecycle = match options.wants("lifecycle") {
+    // Each change waits for longer than proxies give to what is open: a minute in all.
+    let lifecycle = match options.wants("lifecycle") && !options.quick {
         true => guarded(|| lifecycle::measure(contestant, record)),
         false => Ok(()),
     };

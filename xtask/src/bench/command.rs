@@ -18,7 +18,7 @@ use crate::workspace::Workspace;
 /// The arguments of the command.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// One round of one second each, in less than two minutes: says whether something is badly wrong, not more
+    /// One round of one second each, without joining and upgrading, in less than two minutes: says whether something is badly wrong, not more
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
 
