@@ -16,7 +16,7 @@ use crate::sys::netns::Netns;
 /// The kernel's own limit of a piece, in bytes.
 const USUAL: u32 = 64 * 1024;
 
-/// Ours, in bytes: about what a thread moves in one turn.
+/// Ours, in bytes: two turns of a stream.
 const LARGE: u32 = 256 * 1024;
 
 /// Has `lo` take large pieces. Doing it again changes nothing.
