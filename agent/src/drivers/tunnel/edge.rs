@@ -88,18 +88,10 @@ fn read_with(socket: &TcpStream, into: &mut [IoSliceMut<'_>], flags: libc::c_int
     Ok(Read { length, is_last: length == 0 || was_all })
 }
 
-/// Writes once, as much as there is room for.
+/// Writes several pieces at once, as much as there is room for.
 ///
 /// # Errors
 /// [`io::ErrorKind::WouldBlock`] when there is none. Else what the kernel says.
-pub fn write(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    write_once(socket, bytes.len(), |mut socket| socket.write(bytes))
-}
-
-/// Writes several pieces at once.
-///
-/// # Errors
-/// As [`write()`].
 pub fn write_vectored(socket: &TcpStream, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
     let length = pieces.iter().map(|piece| piece.len()).sum();
     write_once(socket, length, |mut socket| match pieces {
@@ -112,7 +104,7 @@ pub fn write_vectored(socket: &TcpStream, pieces: &[IoSlice<'_>]) -> io::Result<
 /// that they and the end travel in one packet.
 ///
 /// # Errors
-/// As [`write()`].
+/// As [`write_vectored`].
 pub fn write_last(socket: &TcpStream, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
     let length = pieces.iter().map(|piece| piece.len()).sum();
     write_once(socket, length, |socket| socket.send_vectored_with_flags(pieces, libc::MSG_MORE))
@@ -175,6 +167,10 @@ mod tests {
 
     async fn closed(socket: &TcpStream) {
         while !socket.ready(Interest::READABLE).await.unwrap().is_read_closed() {}
+    }
+
+    fn write(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+        write_vectored(socket, &[IoSlice::new(bytes)])
     }
 
     fn read_into(socket: &TcpStream, buffer: &mut [u8]) -> Result<(usize, bool), io::ErrorKind> {
